@@ -1,0 +1,559 @@
+//! What stands before a message: priority, stamp, host, tag; and so, who wrote it.
+//!
+//! Shapes: RFC 3164 and RFC 5424 as files hold them (with or without `<PRI>`), rsyslog's, syslog-ng's
+//! and busybox's files (`kern.warn kernel:`), `logread`, `journalctl -o short*`, `dmesg` (`-r`, `-x`,
+//! `-T`, `--time-format iso`), `/dev/kmsg`, a serial console, Proxmox VE's firewall log, and any of
+//! these behind `grep -H`'s file name.
+//!
+//! Only the kernel's own words may name a machine, so this room decides who is speaking. Text can be
+//! forged by whoever may write to the log; what this can do is refuse every line that says itself
+//! that another program wrote it.
+
+use memchr::{memchr, memrchr};
+
+use super::stamp::{self, Stamp};
+use super::{leading_decimal, next_word, trim_spaces};
+
+/// Who wrote a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// The kernel, or the daemon that logs packets for it (`kernel`, `klogd`, `ulogd`).
+    Kernel,
+    /// No tag behind the host: the kernel's where the logger writes none.
+    Untagged,
+    /// Neither stamp nor tag: a console's line, or a line of something else altogether.
+    Headerless,
+    /// Another program, by its tag.
+    Program(&'a [u8]),
+}
+
+/// A line taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// Its time, as far as it says.
+    pub stamp: Stamp,
+    /// Its writer.
+    pub origin: Origin<'a>,
+    /// The message.
+    pub message: &'a [u8],
+}
+
+/// Facility of the kernel's own messages (RFC 5424, table 1).
+const KERNEL_FACILITY: u64 = 0;
+
+const FACILITIES: [&[u8]; 21] = [
+    b"kern",
+    b"user",
+    b"mail",
+    b"daemon",
+    b"auth",
+    b"syslog",
+    b"lpr",
+    b"news",
+    b"uucp",
+    b"cron",
+    b"authpriv",
+    b"ftp",
+    b"security",
+    b"local0",
+    b"local1",
+    b"local2",
+    b"local3",
+    b"local4",
+    b"local5",
+    b"local6",
+    b"local7",
+];
+
+/// Takes `line` (without its line feed) apart.
+pub fn split(line: &[u8]) -> Line<'_> {
+    let line = trim_ends(line);
+    let indented = line.first().is_some_and(u8::is_ascii_whitespace);
+    let line = line.trim_ascii_start();
+    if let Some(parsed) = stamp::leading(line).and_then(|(stamp, rest)| stamped(line, stamp, rest))
+    {
+        return parsed;
+    }
+    match line.first() {
+        Some(b'<') => with_priority(line),
+        Some(b'0'..=b'9') => kmsg(line)
+            .or_else(|| rfc5424(line))
+            .or_else(|| proxmox(line)),
+        _ => dmesg_decoded(line),
+    }
+    .or_else(|| behind_file_name(line))
+    .unwrap_or_else(|| bare(line, indented))
+}
+
+/// Drops the carriage return, NULs and blanks at the end and the NULs at the start (a log that was
+/// truncated under its writer begins with a run of them).
+fn trim_ends(line: &[u8]) -> &[u8] {
+    let start = line.iter().position(|&b| b != 0).unwrap_or(line.len());
+    let end = line
+        .iter()
+        .rposition(|&b| !matches!(b, 0 | b'\r' | b' ' | b'\n'))
+        .map_or(start, |last| last + 1);
+    &line[start.min(end)..end]
+}
+
+fn stamped<'a>(line: &'a [u8], stamp: Stamp, rest: &'a [u8]) -> Option<Line<'a>> {
+    let (origin, message) = match rest.first() {
+        Some(b' ') if line[0] == b'[' => ring(trim_spaces(rest)),
+        Some(b' ') if is_dmesg_iso(line, rest) => dmesg_iso(&rest[1..]),
+        Some(b' ') => host_and_tag(rest),
+        // printk's caller (`[   12.3][    T1] `), and messages that bring no space of their own.
+        Some(_) if line[0] == b'[' => ring(rest),
+        None => (Origin::Untagged, rest),
+        Some(_) => return None,
+    };
+    Some(Line {
+        stamp,
+        origin,
+        message,
+    })
+}
+
+/// `host tag: message`, with what relays and busybox put in between.
+fn host_and_tag(rest: &[u8]) -> (Origin<'_>, &[u8]) {
+    let (first, after_first) = next_word(rest);
+    if let Some(tag) = tag(first) {
+        return (speaker(tag), after_first);
+    }
+    if first.starts_with(b"IN=") || first.starts_with(b"OUT=") {
+        return (Origin::Untagged, rest);
+    }
+    if is_facility_and_level(first) {
+        return tagged(after_first);
+    }
+    if !is_host(first) {
+        return (Origin::Program(first), after_first);
+    }
+    let (second, after_second) = next_word(after_first);
+    if second == first || is_facility_and_level(second) {
+        return tagged(after_second);
+    }
+    tagged(after_first)
+}
+
+fn tagged(text: &[u8]) -> (Origin<'_>, &[u8]) {
+    let (word, rest) = next_word(text);
+    match tag(word) {
+        Some(tag) => (speaker(tag), rest),
+        None => untagged(text),
+    }
+}
+
+/// A message without a tag; a process id further on (`Some Service[123]:`) is a tag all the same.
+fn untagged(message: &[u8]) -> (Origin<'_>, &[u8]) {
+    match memchr(b'=', message).and_then(|end| process_id(&message[..end])) {
+        Some(tag) => (Origin::Program(tag), message),
+        None => (Origin::Untagged, message),
+    }
+}
+
+fn speaker(tag: &[u8]) -> Origin<'_> {
+    match tag {
+        b"kernel" | b"klogd" | b"ulogd" => Origin::Kernel,
+        other => Origin::Program(other),
+    }
+}
+
+/// The name in `name:`, `name[pid]:` or `name[pid]:message`; none where the word is no tag.
+fn tag(word: &[u8]) -> Option<&[u8]> {
+    if word.last() == Some(&b':') {
+        let name = &word[..word.len() - 1];
+        return Some(match (name.last(), memchr(b'[', name)) {
+            (Some(b']'), Some(bracket)) => &name[..bracket],
+            _ => name,
+        });
+    }
+    process_id(word)
+}
+
+/// The name before the first `[digits]:` in `text`.
+fn process_id(text: &[u8]) -> Option<&[u8]> {
+    let mut from = 0;
+    while let Some(bracket) = memchr(b'[', &text[from..]).map(|at| from + at) {
+        if let Some((_, rest)) = leading_decimal(&text[bracket + 1..])
+            && rest.starts_with(b"]:")
+        {
+            let start = memrchr(b' ', &text[..bracket]).map_or(0, |space| space + 1);
+            return Some(&text[start..bracket]);
+        }
+        from = bracket + 1;
+    }
+    None
+}
+
+fn is_facility_and_level(word: &[u8]) -> bool {
+    memchr(b'.', word).is_some_and(|dot| FACILITIES.contains(&&word[..dot]))
+}
+
+/// Whether a word behind a stamp can be a host: not the level that an application's own log has
+/// there, nor a bracket.
+fn is_host(word: &[u8]) -> bool {
+    let name = |b: &u8| b.is_ascii_alphanumeric() || *b >= 0x80 || b"._:@/-%".contains(b);
+    const LEVELS: [&[u8]; 10] = [
+        b"TRACE",
+        b"DEBUG",
+        b"INFO",
+        b"NOTICE",
+        b"WARN",
+        b"WARNING",
+        b"ERROR",
+        b"FATAL",
+        b"CRITICAL",
+        b"SEVERE",
+    ];
+    word.iter().all(name)
+        && word.iter().any(|b| b.is_ascii_alphanumeric() || *b >= 0x80)
+        && !LEVELS.contains(&word)
+}
+
+/// What the kernel's ring buffer holds behind `[uptime]`: its own message, or one that a program
+/// wrote to /dev/kmsg under its name; `journalctl -o short-monotonic` puts host and tag there.
+fn ring(rest: &[u8]) -> (Origin<'_>, &[u8]) {
+    let (first, after_first) = next_word(rest);
+    let (second, after_second) = next_word(after_first);
+    if first == b"kernel:" {
+        return (Origin::Kernel, after_first);
+    }
+    if second == b"kernel:" {
+        return (Origin::Kernel, after_second);
+    }
+    match process_id(first).or_else(|| process_id(second)) {
+        Some(tag) => (Origin::Program(tag), rest),
+        None => (Origin::Kernel, rest),
+    }
+}
+
+/// `dmesg --time-format iso` alone writes microseconds behind a comma and an offset with a colon:
+/// `2022-06-08T14:34:33,123456+02:00 `. It gives neither host nor tag.
+fn is_dmesg_iso(line: &[u8], rest: &[u8]) -> bool {
+    line.len() - rest.len() == 32 && line[10] == b'T' && line[19] == b',' && line[29] == b':'
+}
+
+fn dmesg_iso(rest: &[u8]) -> (Origin<'_>, &[u8]) {
+    let (first, after_first) = next_word(rest);
+    match tag(first) {
+        Some(b"kernel") => (Origin::Kernel, after_first),
+        // The prefix of a rule (`FW: IN=...`); a program's name would bear its process id.
+        Some(_) if first.ends_with(b":") && !first.ends_with(b"]:") => (Origin::Kernel, rest),
+        _ => host_and_tag(rest),
+    }
+}
+
+/// `<PRI>` and what follows it.
+fn with_priority(line: &[u8]) -> Option<Line<'_>> {
+    let (priority, rest) = leading_decimal(&line[1..])?;
+    let rest = rest.strip_prefix(b">")?;
+    if priority > 191 {
+        return None;
+    }
+    if let Some(line) = rfc5424(rest) {
+        return Some(line);
+    }
+    let parsed = match stamp::leading(rest) {
+        Some((stamp, after)) => stamped(rest, stamp, after)?,
+        None => {
+            let (word, after) = next_word(rest);
+            let (origin, message) = match tag(word) {
+                Some(name) if priority >> 3 != KERNEL_FACILITY => (speaker(name), after),
+                _ => ring(rest),
+            };
+            Line {
+                stamp: Stamp::None,
+                origin,
+                message,
+            }
+        }
+    };
+    // Without a host this is the ring buffer (dmesg -r), where the facility tells who wrote.
+    let from_ring = !matches!(parsed.stamp, Stamp::Civil(_) | Stamp::Unix(_));
+    Some(match parsed.origin {
+        Origin::Kernel if from_ring && priority >> 3 != KERNEL_FACILITY => Line {
+            origin: Origin::Program(b"user space"),
+            ..parsed
+        },
+        _ => parsed,
+    })
+}
+
+/// `VERSION TIMESTAMP HOSTNAME APP-NAME PROCID MSGID STRUCTURED-DATA MSG` (RFC 5424, section 6).
+fn rfc5424(text: &[u8]) -> Option<Line<'_>> {
+    let rest = text.strip_prefix(b"1 ")?;
+    let (stamp, rest) = match rest.strip_prefix(b"- ") {
+        Some(rest) => (Stamp::None, rest),
+        None => {
+            let (stamp, rest) = stamp::leading(rest)?;
+            (stamp, rest.strip_prefix(b" ")?)
+        }
+    };
+    let (_host, rest) = next_word(rest);
+    let (application, rest) = next_word(rest);
+    let (_process, rest) = next_word(rest);
+    let (_id, rest) = next_word(rest);
+    let message = match rest.strip_prefix(b"-") {
+        Some(rest) => rest,
+        None => after_structured_data(rest)?,
+    };
+    let message = trim_spaces(message);
+    let message = message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message);
+    let origin = match application.strip_suffix(b":").unwrap_or(application) {
+        b"-" | b"" => untagged(message).0,
+        name => speaker(name),
+    };
+    Some(Line {
+        stamp,
+        origin,
+        message,
+    })
+}
+
+/// Steps over `[id name="value" ...]...`, in which `"`, `\` and `]` are escaped within values.
+fn after_structured_data(text: &[u8]) -> Option<&[u8]> {
+    let mut rest = text;
+    while rest.first() == Some(&b'[') {
+        let mut quoted = false;
+        let mut escaped = false;
+        let end = rest.iter().position(|&b| {
+            let closes = b == b']' && !quoted;
+            match b {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                _ => {}
+            }
+            closes
+        })?;
+        rest = &rest[end + 1..];
+    }
+    Some(rest)
+}
+
+/// `4,52361,1942191038,-;message` (Documentation/ABI/testing/dev-kmsg).
+fn kmsg(line: &[u8]) -> Option<Line<'_>> {
+    let (priority, rest) = leading_decimal(line)?;
+    let (_sequence, rest) = leading_decimal(rest.strip_prefix(b",")?)?;
+    let (micros, rest) = leading_decimal(rest.strip_prefix(b",")?)?;
+    if !matches!(rest.first(), Some(b',' | b';')) {
+        return None;
+    }
+    let message = &rest[memchr(b';', rest)? + 1..];
+    Some(Line {
+        stamp: Stamp::Uptime(i64::try_from(micros).ok()?),
+        origin: if priority >> 3 == KERNEL_FACILITY {
+            Origin::Kernel
+        } else {
+            Origin::Program(b"user space")
+        },
+        message,
+    })
+}
+
+/// `VMID LEVEL CHAIN 20/Jun/2022:13:09:14 +0200 message` (Proxmox VE's pve-firewall.log).
+fn proxmox(line: &[u8]) -> Option<Line<'_>> {
+    let (_machine, rest) = leading_decimal(line)?;
+    let (_level, rest) = leading_decimal(rest.strip_prefix(b" ")?)?;
+    let (_chain, rest) = next_word(rest.strip_prefix(b" ")?);
+    let (stamp, message) = stamp::common_log(rest)?;
+    Some(Line {
+        stamp,
+        origin: Origin::Untagged,
+        message,
+    })
+}
+
+/// `kern  :warn  : [   12.345678] message` (dmesg -x).
+fn dmesg_decoded(line: &[u8]) -> Option<Line<'_>> {
+    let colon = memchr(b':', line.get(..16)?)?;
+    let facility = line[..colon].trim_ascii_end();
+    let after = &line[colon + 1..];
+    if colon < 6 || !FACILITIES.contains(&facility) {
+        return None;
+    }
+    let rest = &after[memchr(b':', after.get(..10)?)? + 1..];
+    let rest = trim_spaces(rest);
+    let (stamp, rest) = match stamp::leading(rest) {
+        Some((stamp, rest)) => (stamp, rest),
+        None => (Stamp::None, rest),
+    };
+    let (origin, message) = match facility {
+        b"kern" => ring(trim_spaces(rest)),
+        other => (Origin::Program(other), rest),
+    };
+    Some(Line {
+        stamp,
+        origin,
+        message,
+    })
+}
+
+/// A line that `grep -H` found: the file's name, a colon, the line.
+fn behind_file_name(line: &[u8]) -> Option<Line<'_>> {
+    let limit = line
+        .iter()
+        .take(256)
+        .position(|b| b.is_ascii_whitespace())
+        .unwrap_or(line.len().min(256));
+    let mut from = 0;
+    while let Some(colon) = memchr(b':', &line[from..limit]).map(|at| from + at) {
+        let rest = &line[colon + 1..];
+        if let Some((stamp, after)) = stamp::leading(rest) {
+            return stamped(rest, stamp, after);
+        }
+        from = colon + 1;
+    }
+    None
+}
+
+/// A line without any header. What is indented goes on with another program's message.
+fn bare(line: &[u8], indented: bool) -> Line<'_> {
+    let (word, rest) = next_word(line);
+    let (origin, message) = match tag(word) {
+        Some(b"kernel") if word.ends_with(b":") => (Origin::Kernel, rest),
+        Some(name) if !word.ends_with(b":") || word.ends_with(b"]:") => {
+            (Origin::Program(name), rest)
+        }
+        _ if indented => (Origin::Program(b"continued line"), line),
+        _ => match untagged(line) {
+            (Origin::Untagged, line) => (Origin::Headerless, line),
+            program => program,
+        },
+    };
+    Line {
+        stamp: Stamp::None,
+        origin,
+        message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Origin and message of a line, as text.
+    fn who(line: &str) -> (String, String) {
+        let line = split(line.as_bytes());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let origin = match line.origin {
+            Origin::Program(name) => format!("program {}", text(name)),
+            other => format!("{other:?}"),
+        };
+        (origin, text(line.message))
+    }
+
+    #[test]
+    fn the_kernel_speaks_in_many_shapes() {
+        for line in [
+            "Jun  8 14:34:33 gw kernel: IN=x",
+            "Jun  8 14:34:33 gw kernel[0]: IN=x",
+            "Jun  8 14:34:33 gw klogd: IN=x",
+            "Jun  8 14:34:33 gw ulogd[321]: IN=x",
+            "Jun  8 14:34:33 kernel: IN=x",
+            "Jun  8 14:34:33 gw kern.warn kernel: IN=x",
+            "Jun  8 14:34:33 gw gw kernel: IN=x",
+            "<4>Jun  8 14:34:33 gw kernel: IN=x",
+            "Wed Jun  8 14:34:33 2022 kern.warn kernel: IN=x",
+            "2022-06-08T14:34:33.123456+02:00 gw kernel: IN=x",
+            "2022-06-08T14:34:33,123456+02:00 gw kernel: IN=x",
+            "2022-06-08T14:34:33,123456+02:00 kernel: IN=x",
+            "<4>1 2022-06-08T14:34:33Z gw kernel - - - IN=x",
+            "1 2022-06-08T14:34:33Z gw kernel - - [a@1 b=\"\\\"]\"][c] \u{feff}IN=x",
+            "<4>1 - gw kernel - - - IN=x",
+            "4,52361,1942191038,-;IN=x",
+            "4,52361,1942191038,-,caller=T1;IN=x",
+            "<4>[   12.345678] IN=x",
+            "<4>IN=x",
+            "kern  :warn  : [   12.345678] IN=x",
+            "[   12.345678] IN=x",
+            "[   12.345678] gw kernel: IN=x",
+            "[Wed Jun  8 14:34:33 2022] IN=x",
+            "messages.1:Jun  8 14:34:33 gw kernel: IN=x",
+            "messages.1:17:Jun  8 14:34:33 gw kernel: IN=x",
+            "kernel: IN=x",
+            "\0\0\0Jun  8 14:34:33 gw kernel: IN=x\r",
+        ] {
+            assert_eq!(
+                who(line),
+                ("Kernel".to_owned(), "IN=x".to_owned()),
+                "{line}"
+            );
+        }
+        for (line, message) in [
+            ("2022-06-08T14:34:33,123456+02:00 FW: IN=x", "FW: IN=x"),
+            ("[   12.345678][    T1] FW: IN=x", "[    T1] FW: IN=x"),
+            ("[   12.345678] FW: IN=x", "FW: IN=x"),
+        ] {
+            assert_eq!(
+                who(line),
+                ("Kernel".to_owned(), message.to_owned()),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_logger_that_writes_no_tag() {
+        for (line, message) in [
+            (
+                "Jun 13 23:29:15 gw [WAN-2147483647] DESCR=\"[WAN]Block\" IN=x",
+                "[WAN-2147483647] DESCR=\"[WAN]Block\" IN=x",
+            ),
+            ("Jun 13 23:29:15 gw gw [WAN] IN=x", "[WAN] IN=x"),
+            (
+                "101 1 tap101i0-IN 20/Jun/2022:13:12:46 +0200 REJECT: IN=x",
+                "REJECT: IN=x",
+            ),
+            ("<4>1 2022-06-08T14:34:33Z gw - - - - IN=x", "IN=x"),
+            ("2022-06-08T14:34:33,123456+02:00 IN=x", "IN=x"),
+            ("Jun 13 23:29:15 gw FW:IN=x", "FW:IN=x"),
+        ] {
+            assert_eq!(
+                who(line),
+                ("Untagged".to_owned(), message.to_owned()),
+                "{line}"
+            );
+        }
+        assert_eq!(who("FW DROP: IN=x").0, "Headerless");
+        assert_eq!(who("FW: IN=x").0, "Headerless");
+    }
+
+    #[test]
+    fn other_programs_never_pass_for_the_kernel() {
+        for (line, name) in [
+            ("Jun  8 14:34:33 gw app[12]: IN=x", "app"),
+            ("Jun  8 14:34:33 gw app: IN=x", "app"),
+            ("Jun  8 14:34:33 gw app[12]:IN=x", "app"),
+            ("Jun  8 14:34:33 gw gw sshd[12]: IN=x", "sshd"),
+            ("Jun  8 14:34:33 gw user.notice app: IN=x", "app"),
+            ("Jun  8 14:34:33 gw Some Media Server[123]: IN=x", "Server"),
+            ("Jun  8 14:34:33 app: kernel: IN=x", "app"),
+            ("2022-06-08 14:34:33,123 INFO [main] IN=x", "INFO"),
+            ("2022-06-08 14:34:33,123 - name - IN=x", "-"),
+            ("2022-06-08 14:34:33,123 fail2ban.filter [12]: IN=x", ""),
+            ("2022-06-08T14:34:33,123456+02:00 gw app[1]: IN=x", "app"),
+            ("2022-06-08T14:34:33,123456+02:00 app[1]: IN=x", "app"),
+            ("<14>1 2022-06-08T14:34:33Z gw app 12 - - IN=x", "app"),
+            ("<12>[   12.345678] IN=x", "user space"),
+            ("12,52361,1942191038,-;IN=x", "user space"),
+            ("user  :warn  : [   12.345678] IN=x", "user"),
+            ("[   12.345678] systemd[1]: IN=x", "systemd"),
+            ("[   12.345678] gw app[1]: IN=x", "app"),
+            ("app[1]: IN=x", "app"),
+            ("    IN=x", "continued line"),
+        ] {
+            assert_eq!(who(line).0, format!("program {name}"), "{line}");
+        }
+    }
+
+    #[test]
+    fn structured_data_hides_what_it_quotes() {
+        let line = "<14>1 2022-06-08T14:34:33Z gw kernel - - [x a=\"] kernel: IN=y\"] IN=x";
+        assert_eq!(who(line), ("Kernel".to_owned(), "IN=x".to_owned()));
+        assert_eq!(
+            who("<14>1 2022-06-08T14:34:33Z gw kernel - - [x a=\"").0,
+            "program user space"
+        );
+    }
+}

@@ -1,0 +1,246 @@
+//! Addresses: link layer, networks, and the destination group that stands for one mail service.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// An IEEE 802 MAC address (EUI-48).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+/// The text is not six octets in hexadecimal, separated by colons or dashes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a MAC address (aa:bb:cc:dd:ee:ff)")]
+pub struct ParseMacError;
+
+impl Mac {
+    /// Whether all octets are zero: the loopback's, or a lease without one.
+    pub fn is_null(self) -> bool {
+        self.0 == [0; 6]
+    }
+
+    /// Whether the group bit is set (multicast and broadcast): never a sender's address.
+    pub fn is_multicast(self) -> bool {
+        self.0[0] & 1 != 0
+    }
+
+    /// Whether it can stand for one machine: neither null nor a group address.
+    pub fn is_station(self) -> bool {
+        !self.is_null() && !self.is_multicast()
+    }
+
+    /// Whether the local bit is set: a randomised or hand-made address, no vendor's.
+    pub fn is_locally_administered(self) -> bool {
+        self.0[0] & 2 != 0
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl FromStr for Mac {
+    type Err = ParseMacError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut octets = [0; 6];
+        let mut parts = text.split([':', '-']);
+        for octet in &mut octets {
+            let part = parts.next().ok_or(ParseMacError)?;
+            if part.is_empty() || part.len() > 2 || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(ParseMacError);
+            }
+            *octet = u8::from_str_radix(part, 16).map_err(|_| ParseMacError)?;
+        }
+        if parts.next().is_some() {
+            return Err(ParseMacError);
+        }
+        Ok(Self(octets))
+    }
+}
+
+/// A network interface's name as the kernel bounds it (IFNAMSIZ: at most 15 bytes), kept inline
+/// because every record carries one. Bytes, for the kernel allows any but `/` and white space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Interface([u8; 15]);
+
+impl Interface {
+    /// The interface called `name`; what is longer than the kernel allows is cut.
+    pub fn new(name: &[u8]) -> Self {
+        let mut bytes = [0; 15];
+        let length = name.len().min(bytes.len());
+        bytes[..length].copy_from_slice(&name[..length]);
+        Self(bytes)
+    }
+
+    /// Whether the record names no interface.
+    pub fn is_empty(&self) -> bool {
+        self.0[0] == 0
+    }
+
+    /// The name; bytes that are not UTF-8 become U+FFFD.
+    pub fn name(&self) -> String {
+        let length = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
+        String::from_utf8_lossy(&self.0[..length]).into_owned()
+    }
+}
+
+/// A destination group: one mail service as far as addresses tell, an IPv4 /24 or an IPv6 /48.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Group(u64);
+
+impl Group {
+    const IPV6: u64 = 1 << 48;
+
+    /// The group that `address` belongs to.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self(u64::from(u32::from(v4) >> 8)),
+            IpAddr::V6(v6) => Self(Self::IPV6 | (u128::from(v6) >> 80) as u64),
+        }
+    }
+
+    /// The network it covers.
+    pub fn network(self) -> IpNet {
+        if self.0 & Self::IPV6 == 0 {
+            let address = Ipv4Addr::from(((self.0 as u32) & 0x00ff_ffff) << 8);
+            IpNet::V4(Ipv4Net::new_assert(address, 24))
+        } else {
+            let address = Ipv6Addr::from(u128::from(self.0 & (Self::IPV6 - 1)) << 80);
+            IpNet::V6(Ipv6Net::new_assert(address, 48))
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.network().fmt(f)
+    }
+}
+
+/// A set of networks, such as the LAN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    /// The given networks; host bits are dropped, doubles merged.
+    pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
+        let networks: Vec<IpNet> = networks.into_iter().map(|net| net.trunc()).collect();
+        Self(IpNet::aggregate(&networks))
+    }
+
+    /// The private ranges: RFC 1918, RFC 6598 (shared address space), RFC 4193 (fc00::/7), and
+    /// link-local (RFC 3927, RFC 4291).
+    pub fn private() -> Self {
+        Self::new([
+            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8)),
+            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12)),
+            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 0, 0), 16)),
+            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10)),
+            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16)),
+            IpNet::V6(Ipv6Net::new_assert(
+                Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0),
+                7,
+            )),
+            IpNet::V6(Ipv6Net::new_assert(
+                Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0),
+                10,
+            )),
+        ])
+    }
+
+    /// Whether one of the networks holds `address`.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The networks, aggregated.
+    pub fn as_slice(&self) -> &[IpNet] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn mac_reads_what_it_prints_and_refuses_the_rest() {
+        let mac: Mac = "AA-bb-0c:dd:ee:1".parse().unwrap();
+        assert_eq!(mac.to_string(), "aa:bb:0c:dd:ee:01");
+        for bad in [
+            "",
+            "aa:bb",
+            "aa:bb:cc:dd:ee:ff:00",
+            "aa:bb:cc:dd:ee:gg",
+            "+a:bb:cc:dd:ee:ff",
+            "aaa:b:c:d:e:f",
+        ] {
+            assert_eq!(bad.parse::<Mac>(), Err(ParseMacError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn null_and_group_addresses_are_no_station() {
+        assert!(!Mac([0; 6]).is_station());
+        assert!(!Mac([0x33, 0x33, 0, 0, 0, 1]).is_station());
+        assert!(Mac([0x02, 0, 0, 0, 0, 1]).is_station());
+        assert!(Mac([0x02, 0, 0, 0, 0, 1]).is_locally_administered());
+    }
+
+    #[test]
+    fn groups_are_24_and_48() {
+        assert_eq!(Group::of(ip("203.0.113.77")).to_string(), "203.0.113.0/24");
+        assert_eq!(
+            Group::of(ip("2001:db8:1:2::9")).to_string(),
+            "2001:db8:1::/48"
+        );
+        assert_eq!(Group::of(ip("203.0.113.1")), Group::of(ip("203.0.113.254")));
+        assert_ne!(Group::of(ip("0.0.1.0")), Group::of(ip("0:0:1::")));
+    }
+
+    #[test]
+    fn private_ranges_hold_their_edges_and_no_more() {
+        let private = Networks::private();
+        for inside in [
+            "10.255.255.255",
+            "172.31.0.1",
+            "192.168.0.0",
+            "100.127.255.255",
+            "fd00::1",
+            "fe80::1",
+            "169.254.3.4",
+        ] {
+            assert!(private.contains(ip(inside)), "{inside}");
+        }
+        for outside in [
+            "11.0.0.0",
+            "172.32.0.1",
+            "100.128.0.0",
+            "2001:db8::1",
+            "8.8.8.8",
+        ] {
+            assert!(!private.contains(ip(outside)), "{outside}");
+        }
+    }
+
+    #[test]
+    fn an_interface_name_is_cut_at_ifnamsiz() {
+        assert_eq!(Interface::new(b"eth0").name(), "eth0");
+        assert_eq!(
+            Interface::new(b"0123456789abcdefgh").name(),
+            "0123456789abcde"
+        );
+        assert!(Interface::new(b"").is_empty());
+        assert_eq!(Interface::new(b"e\xff").name(), "e\u{fffd}");
+    }
+}

@@ -1,0 +1,55 @@
+//! An attempt: one TCP connection that somebody tries to open to a watched port.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// Originator and responder of a TCP connection, by their addresses before any translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    /// Originator's address.
+    pub source: IpAddr,
+    /// Responder's address, the original destination.
+    pub destination: IpAddr,
+    /// Originator's TCP port.
+    pub source_port: u16,
+    /// Responder's TCP port: the watched one.
+    pub destination_port: u16,
+}
+
+/// Where an attempt goes, seen from the LAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// From the LAN to the Internet: what is scored.
+    Outbound,
+    /// From the Internet to the LAN.
+    Inbound,
+    /// From the LAN to the LAN, or to the gateway itself.
+    Internal,
+    /// The gateway's own mail.
+    Gateway,
+    /// Neither end is in the LAN as it was given.
+    External,
+}
+
+impl Direction {
+    /// All directions, in the order they are shown.
+    pub const ALL: [Self; 5] = [
+        Self::Outbound,
+        Self::Inbound,
+        Self::Internal,
+        Self::Gateway,
+        Self::External,
+    ];
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+            Self::Internal => "internal",
+            Self::Gateway => "gateway",
+            Self::External => "external",
+        })
+    }
+}

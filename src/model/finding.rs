@@ -1,0 +1,64 @@
+//! A finding: what a detector has to say about a device, and the verdict that follows.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Timestamp;
+
+/// The detectors by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Detector {
+    /// Many destination groups that the device never used before, in a short time.
+    Burst,
+    /// Many attempts in a short time, whatever their destinations.
+    Volume,
+}
+
+impl fmt::Display for Detector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Burst => "burst",
+            Self::Volume => "volume",
+        })
+    }
+}
+
+/// A detector's alarm.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Finding {
+    /// Who says so.
+    pub detector: Detector,
+    /// The score that reached the threshold.
+    pub score: f64,
+    /// The threshold.
+    pub threshold: f64,
+    /// Time of the attempt that decided.
+    pub at: Timestamp,
+    /// Which of the device's attempts decided, counted from 1.
+    pub at_attempt: u64,
+    /// Time from the first of the deciding attempts to the last.
+    pub took: Duration,
+    /// The time within which the threshold must be reached.
+    pub within: Duration,
+}
+
+/// What is said about a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Below every limit.
+    Normal,
+    /// Worth a look; never the reason of a block.
+    Suspicious,
+    /// Sends like a bot.
+    Infected,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Normal => "normal",
+            Self::Suspicious => "suspicious",
+            Self::Infected => "infected",
+        })
+    }
+}

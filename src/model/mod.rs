@@ -1,0 +1,18 @@
+//! Floor 0: the vocabulary every other room speaks.
+//!
+//! Plain values with the field's own names: addresses, record time, attempts, devices, findings.
+//! No behaviour beyond what the value itself means, and no I/O.
+
+mod address;
+mod attempt;
+mod device;
+mod finding;
+mod observation;
+mod time;
+
+pub use address::{Group, Interface, Mac, Networks, ParseMacError};
+pub use attempt::{Direction, Tuple};
+pub use device::{DeviceId, DeviceKey};
+pub use finding::{Detector, Finding, Verdict};
+pub use observation::{Clock, Observation, RuleId};
+pub use time::{MICROS_PER_SECOND, Timestamp};

@@ -1,0 +1,43 @@
+//! An observation: one record of a SYN, with where it came from and how good its time is.
+
+use super::{Interface, Mac, Timestamp, Tuple};
+
+/// How good the time of a record is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Clock {
+    /// The record's own stamp.
+    #[default]
+    Exact,
+    /// Told from the time since boot and the file's own time.
+    Approximate,
+    /// No stamp: the predecessor's time. No detector runs on it.
+    None,
+}
+
+/// Who reported a packet: an input and the rule in it (its log prefix), hashed. Two rules that log
+/// the same packet are told apart by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RuleId(pub u32);
+
+/// One record of a SYN without ACK to a watched port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// When.
+    pub time: Timestamp,
+    /// How good that time is.
+    pub clock: Clock,
+    /// Who reported it.
+    pub rule: RuleId,
+    /// Between whom.
+    pub tuple: Tuple,
+    /// Initial sequence number, where the record carries one.
+    pub isn: Option<u32>,
+    /// IPv4 identification, where the record carries one that is not 0.
+    pub ip_id: Option<u16>,
+    /// Source MAC of the frame, where it carries one that stands for a station.
+    pub mac: Option<Mac>,
+    /// Interface it came in by.
+    pub interface: Interface,
+    /// How many packets the record stands for: 1, or more where the logger gathered repeats.
+    pub packets: u32,
+}
