@@ -1,4 +1,6 @@
 //! smtpwatch.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
 pub mod decode;
+pub mod detection;
+pub mod engine;
 pub mod model;
+pub mod settings;

@@ -42,6 +42,42 @@ impl Direction {
     ];
 }
 
+/// Whose attempts an answer is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// The LAN's to the Internet.
+    #[default]
+    Outbound,
+    /// The Internet's to the LAN.
+    Inbound,
+    /// The LAN's to the LAN.
+    Internal,
+    /// Everybody's: each source is a device, whatever the LAN.
+    All,
+}
+
+impl Scope {
+    /// Whether attempts that go in `direction` are asked for.
+    pub fn holds(self, direction: Direction) -> bool {
+        match self {
+            Self::Outbound => direction == Direction::Outbound,
+            Self::Inbound => direction == Direction::Inbound,
+            Self::Internal => direction == Direction::Internal,
+            Self::All => true,
+        }
+    }
+
+    /// Whether attempts that go in `direction` can be somebody's direct sending: out of the LAN,
+    /// or, where the LAN is left open, to anywhere that is not in it.
+    pub fn scores(self, direction: Direction) -> bool {
+        match direction {
+            Direction::Outbound => matches!(self, Self::Outbound | Self::All),
+            Direction::External => self == Self::All,
+            Direction::Inbound | Direction::Internal | Direction::Gateway => false,
+        }
+    }
+}
+
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

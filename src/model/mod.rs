@@ -11,7 +11,7 @@ mod observation;
 mod time;
 
 pub use address::{Group, Interface, Mac, Networks, ParseMacError};
-pub use attempt::{Direction, Tuple};
+pub use attempt::{Direction, Scope, Tuple};
 pub use device::{DeviceId, DeviceKey};
 pub use finding::{Detector, Finding, Verdict};
 pub use observation::{Clock, Observation, RuleId};

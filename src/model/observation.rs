@@ -38,6 +38,7 @@ pub struct Observation {
     pub mac: Option<Mac>,
     /// Interface it came in by.
     pub interface: Interface,
-    /// How many packets the record stands for: 1, or more where the logger gathered repeats.
-    pub packets: u32,
+    /// 0 for a packet's own record; else how many more packets like one that was logged before the
+    /// logger gathered here. They never make an attempt of their own where there is one already.
+    pub repeats: u32,
 }

@@ -1,0 +1,73 @@
+//! Floor 2: the detectors. Each is one file that says what it claims, its parameters, and what it
+//! cannot see; [`Detectors`] is the registry: one device's state of them all.
+//!
+//! Elapsed time enters in whole seconds, so that sources of different resolution agree.
+
+mod burst;
+mod groups;
+mod volume;
+mod window;
+
+use std::net::IpAddr;
+
+use crate::model::{Finding, Group, Timestamp};
+use crate::settings::Settings;
+
+use groups::KnownGroups;
+
+/// An attempt as the detectors see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scored {
+    /// When it was made.
+    time: Timestamp,
+    /// Which of the device's attempts it is, counted from 1.
+    number: u64,
+    /// Whether the device never used its destination group before.
+    is_new_group: bool,
+}
+
+/// A rule about one device's attempts, fed in the order of time.
+trait Detect {
+    /// Takes an attempt; answers a finding where it reaches the threshold for the first time.
+    fn observe(&mut self, attempt: &Scored, settings: &Settings) -> Option<Finding>;
+}
+
+/// One device's state of all detectors.
+#[derive(Debug, Default)]
+pub struct Detectors {
+    groups: KnownGroups,
+    burst: burst::Burst,
+    volume: volume::Volume,
+}
+
+impl Detectors {
+    /// Takes the device's attempt number `number` (from 1), made to `destination` at `time`;
+    /// answers what the detectors have to say for the first time.
+    pub fn observe(
+        &mut self,
+        time: Timestamp,
+        destination: IpAddr,
+        number: u64,
+        settings: &Settings,
+    ) -> impl Iterator<Item = Finding> + use<> {
+        let attempt = Scored {
+            time,
+            number,
+            is_new_group: self.groups.is_new(Group::of(destination), time),
+        };
+        let registry: [&mut dyn Detect; 2] = [&mut self.burst, &mut self.volume];
+        registry
+            .map(|detector| detector.observe(&attempt, settings))
+            .into_iter()
+            .flatten()
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn scored(seconds: i64, number: u64, is_new_group: bool) -> Scored {
+    Scored {
+        time: Timestamp::from_seconds(seconds),
+        number,
+        is_new_group,
+    }
+}

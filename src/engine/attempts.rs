@@ -1,0 +1,208 @@
+//! Which SYNs belong to one attempt.
+//!
+//! One unanswered `connect()` sends up to 11 SYNs in 135 s on Linux, and each of them matches
+//! `ct state new`; a packet may be logged by two rules and seen by two sources. Here they become one
+//! attempt with a number of packets: told by the initial sequence number where two SYNs carry one,
+//! else by addresses and ports within 150 s of the first SYN.
+
+use std::collections::VecDeque;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+
+use crate::model::{MICROS_PER_SECOND, Observation, RuleId, Timestamp, Tuple};
+
+/// Longer than the 135 s over which Linux repeats a SYN.
+const WINDOW: i64 = 150 * MICROS_PER_SECOND;
+/// Earlier attempts of one tuple whose sequence numbers are kept.
+const MAX_EARLIER: usize = 16;
+/// Rules that are told apart for one packet.
+const MAX_RULES: usize = 4;
+
+/// What an observation turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Whether it opens an attempt.
+    pub(super) opens_attempt: bool,
+    /// The packets it adds: 0 where another rule has reported the same one.
+    pub(super) packets: u64,
+    /// Whether it only repeats what was logged before, of an attempt no longer kept.
+    pub(super) is_orphan: bool,
+}
+
+/// The attempts of the last minutes.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    open: HashMap<Tuple, Open, FixedState>,
+    order: VecDeque<(Timestamp, Tuple)>,
+    capacity: usize,
+    evicted: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    first: Timestamp,
+    last: Timestamp,
+    isn: Option<u32>,
+    earlier: Vec<u32>,
+    packet: Packet,
+}
+
+/// The packet seen last, and which rules have reported it.
+#[derive(Clone, Copy, Debug)]
+struct Packet {
+    time: Timestamp,
+    ip_id: Option<u16>,
+    rules: [Option<RuleId>; MAX_RULES],
+}
+
+impl Attempts {
+    /// Keeps at most `capacity` tuples.
+    pub(super) fn new(capacity: usize, state: FixedState) -> Self {
+        Self {
+            open: HashMap::with_hasher(state),
+            order: VecDeque::new(),
+            capacity,
+            evicted: 0,
+        }
+    }
+
+    /// Attempts forgotten while their SYNs could still be repeated.
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Takes an observation; forgets what no SYN of before `now` can belong to.
+    pub(super) fn note(&mut self, observation: &Observation, now: Timestamp) -> Seen {
+        self.forget(now);
+        let packets = u64::from(observation.repeats.max(1));
+        if let Some(open) = self.open.get_mut(&observation.tuple) {
+            return open.note(observation, packets);
+        }
+        if observation.repeats == 0 {
+            self.insert(observation);
+        }
+        Seen {
+            opens_attempt: true,
+            packets,
+            is_orphan: observation.repeats > 0,
+        }
+    }
+
+    fn insert(&mut self, observation: &Observation) {
+        if self.open.len() >= self.capacity
+            && let Some((_, tuple)) = self.order.pop_front()
+        {
+            self.open.remove(&tuple);
+            self.evicted += 1;
+        }
+        self.order.push_back((observation.time, observation.tuple));
+        self.open.insert(observation.tuple, Open::new(observation));
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        while let Some(&(noted, tuple)) = self.order.front() {
+            if now.micros_since(noted) <= WINDOW {
+                return;
+            }
+            self.order.pop_front();
+            match self.open.get(&tuple) {
+                Some(open) if now.micros_since(open.last) <= WINDOW => {
+                    self.order.push_back((open.last, tuple));
+                }
+                _ => {
+                    self.open.remove(&tuple);
+                }
+            }
+        }
+    }
+}
+
+impl Open {
+    fn new(observation: &Observation) -> Self {
+        Self {
+            first: observation.time,
+            last: observation.time,
+            isn: observation.isn,
+            earlier: Vec::new(),
+            packet: Packet::new(observation),
+        }
+    }
+
+    fn note(&mut self, observation: &Observation, packets: u64) -> Seen {
+        self.last = self.last.max(observation.time);
+        let known = |packets| Seen {
+            opens_attempt: false,
+            packets,
+            is_orphan: false,
+        };
+        if observation.repeats > 0 {
+            return known(packets);
+        }
+        match (self.isn, observation.isn) {
+            (Some(own), Some(isn)) if own == isn => {}
+            (Some(_), Some(isn)) if self.earlier.contains(&isn) => return known(packets),
+            (Some(own), Some(_)) => {
+                let mut earlier = std::mem::take(&mut self.earlier);
+                if earlier.len() == MAX_EARLIER {
+                    earlier.remove(0);
+                }
+                earlier.push(own);
+                *self = Self {
+                    earlier,
+                    ..Self::new(observation)
+                };
+                return Seen {
+                    opens_attempt: true,
+                    packets,
+                    is_orphan: false,
+                };
+            }
+            _ if observation.time.micros_since(self.first).abs() > WINDOW => {
+                *self = Self::new(observation);
+                return Seen {
+                    opens_attempt: true,
+                    packets,
+                    is_orphan: false,
+                };
+            }
+            (None, isn) => self.isn = isn,
+            (Some(_), None) => {}
+        }
+        if self.packet.is_reported_again(observation) {
+            return known(0);
+        }
+        self.packet = Packet::new(observation);
+        known(packets)
+    }
+}
+
+impl Packet {
+    fn new(observation: &Observation) -> Self {
+        let mut rules = [None; MAX_RULES];
+        rules[0] = Some(observation.rule);
+        Self {
+            time: observation.time,
+            ip_id: observation.ip_id,
+            rules,
+        }
+    }
+
+    /// Whether `observation` is this packet, reported by a rule that has not done so: the same
+    /// second, and the same IP identification where both carry one.
+    fn is_reported_again(&mut self, observation: &Observation) -> bool {
+        let is_same_packet = match (self.ip_id, observation.ip_id) {
+            (Some(own), Some(other)) => {
+                own == other && observation.time.seconds_since(self.time).abs() <= 1
+            }
+            _ => observation.time.as_seconds() == self.time.as_seconds(),
+        };
+        if !is_same_packet || self.rules.contains(&Some(observation.rule)) {
+            return false;
+        }
+        if let Some(free) = self.rules.iter_mut().find(|rule| rule.is_none()) {
+            *free = Some(observation.rule);
+        }
+        true
+    }
+}

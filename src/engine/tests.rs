@@ -1,0 +1,327 @@
+//! The engine's own promises.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Interface, MICROS_PER_SECOND, RuleId, Scope, Tuple, Verdict};
+
+fn syn(seconds: i64, source: &str, source_port: u16, destination: &str) -> Observation {
+    Observation {
+        time: Timestamp::from_seconds(seconds),
+        clock: Clock::Exact,
+        rule: RuleId(1),
+        tuple: Tuple {
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+            source_port,
+            destination_port: 25,
+        },
+        isn: None,
+        ip_id: None,
+        mac: None,
+        interface: Interface::default(),
+        repeats: 0,
+    }
+}
+
+fn run(settings: Settings, observations: impl IntoIterator<Item = Observation>) -> Engine {
+    let mut engine = Engine::new(settings, 7);
+    for observation in observations {
+        engine.handle(Input::Syn(observation), observation.time);
+    }
+    engine
+}
+
+fn outbound(engine: &Engine) -> (u64, u64) {
+    let count = engine.totals().direction(Direction::Outbound);
+    (count.syns, count.attempts)
+}
+
+const PC: &str = "192.168.1.23";
+const MX: &str = "203.0.113.9";
+
+/// A bot: a new group each second.
+fn bot(source: &'static str, from: i64, count: u8) -> impl Iterator<Item = Observation> {
+    (0..count).map(move |i| {
+        let destination = format!("203.0.{i}.9");
+        syn(
+            from + i64::from(i),
+            source,
+            40_000 + u16::from(i),
+            &destination,
+        )
+    })
+}
+
+#[test]
+fn retransmissions_are_packets_of_one_attempt() {
+    let schedule = [0, 1, 2, 3, 4, 5, 7, 11, 20, 36, 70];
+    let engine = run(
+        Settings::default(),
+        schedule.map(|second| syn(second, PC, 4000, MX)),
+    );
+    assert_eq!(outbound(&engine), (11, 1));
+}
+
+#[test]
+fn the_same_ports_after_150_seconds_are_another_attempt() {
+    let engine = run(
+        Settings::default(),
+        [0, 150, 151].map(|second| syn(second, PC, 4000, MX)),
+    );
+    assert_eq!(outbound(&engine), (3, 2));
+}
+
+#[test]
+fn sequence_numbers_separate_only_where_both_carry_one() {
+    let with = |isn| Observation {
+        isn,
+        ..syn(0, PC, 4000, MX)
+    };
+    let separate = run(
+        Settings::default(),
+        [Some(1), Some(2), Some(1), Some(2)].map(with),
+    );
+    assert_eq!(outbound(&separate), (4, 2));
+    let joined = run(Settings::default(), [Some(1), None, Some(1)].map(with));
+    assert_eq!(outbound(&joined), (3, 1));
+    let learnt = run(Settings::default(), [None, Some(1), Some(2)].map(with));
+    assert_eq!(outbound(&learnt), (3, 2));
+}
+
+#[test]
+fn a_packet_that_two_rules_log_is_one() {
+    let log = |second, rule, ip_id| Observation {
+        rule: RuleId(rule),
+        ip_id,
+        ..syn(second, PC, 4000, MX)
+    };
+    let twice = [(0, 1), (0, 2), (1, 1), (1, 2)];
+    let plain = run(
+        Settings::default(),
+        twice.map(|(s, rule)| log(s, rule, None)),
+    );
+    assert_eq!(outbound(&plain), (2, 1));
+    // Told apart by their identification, two packets of one second are two.
+    let ids = [(0, 1, 10), (0, 2, 10), (0, 1, 11), (0, 2, 11)];
+    let with_ids = run(
+        Settings::default(),
+        ids.map(|(s, rule, id)| log(s, rule, Some(id))),
+    );
+    assert_eq!(outbound(&with_ids), (2, 1));
+}
+
+#[test]
+fn repeats_add_packets_and_never_an_attempt() {
+    let repeat = |second, repeats| Observation {
+        repeats,
+        ..syn(second, PC, 4000, MX)
+    };
+    let known = run(Settings::default(), [syn(0, PC, 4000, MX), repeat(300, 3)]);
+    assert_eq!(outbound(&known).0, 4);
+    assert_eq!(known.devices().next().unwrap().1.attempts, 1);
+    let orphan = run(Settings::default(), [repeat(0, 3)]);
+    assert_eq!(outbound(&orphan), (3, 1));
+}
+
+#[test]
+fn directions_are_counted_apart_and_only_outbound_scores() {
+    let settings = Settings {
+        gateway: vec!["198.51.100.1".parse().unwrap()],
+        ..Settings::default()
+    };
+    let engine = run(
+        settings,
+        [
+            syn(0, PC, 1, MX),
+            syn(0, MX, 1, PC),
+            syn(0, PC, 1, "10.0.0.1"),
+            syn(0, PC, 1, "198.51.100.1"),
+            syn(0, "198.51.100.1", 1, MX),
+            syn(0, "8.8.8.8", 1, MX),
+        ],
+    );
+    let totals = engine.totals();
+    let attempts = Direction::ALL.map(|direction| totals.direction(direction).attempts);
+    assert_eq!(attempts, [1, 1, 2, 1, 1]);
+    assert_eq!(engine.devices().count(), 1);
+}
+
+#[test]
+fn ten_new_groups_make_a_device_infected() {
+    let engine = run(Settings::default(), bot(PC, 0, 10));
+    let (_, device) = engine.devices().next().unwrap();
+    assert_eq!(device.verdict(), Verdict::Infected);
+    assert_eq!(device.findings[0].at_attempt, 10);
+    assert_eq!(
+        because(device, PC),
+        "192.168.1.23 contacted mail servers in 10 networks it never used before in 9 s (limit: 10 in 1 h); \
+         10 attempts to 10 servers in all, up to 10 a minute"
+    );
+    let calm = run(Settings::default(), bot(PC, 0, 9));
+    assert_eq!(calm.devices().next().unwrap().1.verdict(), Verdict::Normal);
+}
+
+#[test]
+fn volume_to_one_server_is_suspicious() {
+    let engine = run(
+        Settings::default(),
+        (0..200).map(|i| syn(i, PC, 1000 + i as u16, MX)),
+    );
+    let (_, device) = engine.devices().next().unwrap();
+    assert_eq!(device.verdict(), Verdict::Suspicious);
+    assert_eq!(device.peak_per_minute, 60);
+}
+
+#[test]
+fn inbound_and_internal_never_score_even_with_every_source_a_device() {
+    let settings = Settings {
+        scope: Scope::All,
+        ..Settings::default()
+    };
+    let scan = (0..50).map(|i| syn(i.into(), "8.8.8.8", 1000, &format!("10.0.{i}.1")));
+    let engine = run(settings.clone(), scan);
+    assert_eq!(
+        engine.devices().next().unwrap().1.verdict(),
+        Verdict::Normal
+    );
+    let sender = (0..50).map(|i| syn(i.into(), "8.8.8.8", 1000, &format!("9.0.{i}.1")));
+    let engine = run(settings, sender);
+    assert_eq!(
+        engine.devices().next().unwrap().1.verdict(),
+        Verdict::Infected
+    );
+}
+
+#[test]
+fn without_a_time_or_too_late_nothing_is_judged() {
+    let timeless = bot(PC, 0, 50).map(|observation| Observation {
+        clock: Clock::None,
+        ..observation
+    });
+    let engine = run(Settings::default(), timeless);
+    assert_eq!(
+        engine.devices().next().unwrap().1.verdict(),
+        Verdict::Normal
+    );
+    assert_eq!(engine.totals().unjudged, 50);
+    let mut engine = Engine::new(Settings::default(), 7);
+    for observation in bot(PC, 0, 50) {
+        engine.handle(Input::LateSyn(observation), Timestamp::from_seconds(1000));
+    }
+    assert_eq!(
+        engine.devices().next().unwrap().1.verdict(),
+        Verdict::Normal
+    );
+    assert_eq!(engine.totals().late, 50);
+}
+
+#[test]
+fn a_flood_of_forged_sources_is_bounded_and_hides_no_bot() {
+    let settings = Settings {
+        limits: crate::settings::Limits {
+            devices: 100,
+            open_attempts: 100,
+            destinations: 50,
+            unclaimed: 10,
+        },
+        ..Settings::default()
+    };
+    let flood = (0..5000_u32).flat_map(|i| {
+        let forged = std::net::Ipv4Addr::from(0x0a00_0000 + i).to_string();
+        let noise = syn(i64::from(i), &forged, 1, MX);
+        let shot = (i % 100 == 0).then(|| {
+            syn(
+                i64::from(i),
+                PC,
+                (i % 60_000) as u16,
+                &format!("203.0.{}.9", i / 100),
+            )
+        });
+        [Some(noise), shot].into_iter().flatten()
+    });
+    let engine = run(settings, flood);
+    assert_eq!(engine.devices().count(), 100);
+    let (_, device) = engine
+        .devices()
+        .find(|(_, device)| device.key == DeviceKey::Address(PC.parse().unwrap()))
+        .unwrap();
+    assert_eq!(device.verdict(), Verdict::Infected);
+    assert!(device.destinations().is_lower_bound);
+    assert!(engine.totals().evicted_devices >= 4900);
+    assert!(engine.totals().evicted_attempts > 0);
+}
+
+#[test]
+fn a_lan_that_claims_nobody_is_noticed() {
+    let public = (0..5).map(|i| syn(0, &format!("198.51.100.{i}"), 1, &format!("203.0.{i}.9")));
+    let advice = run(Settings::default(), public)
+        .unclaimed()
+        .advice()
+        .unwrap();
+    assert_eq!(advice.lan, ["198.51.100.0/24".parse().unwrap()]);
+    assert!(advice.gateway.is_empty());
+    let inbound = (0..50).map(|i| syn(0, &format!("198.51.{i}.7"), 1, MX));
+    let advice = run(Settings::default(), inbound)
+        .unclaimed()
+        .advice()
+        .unwrap();
+    assert_eq!(advice.gateway, [MX.parse::<std::net::IpAddr>().unwrap()]);
+    assert!(
+        run(Settings::default(), bot(PC, 0, 3))
+            .unclaimed()
+            .advice()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_mac_is_told_only_while_all_records_agree() {
+    let from = |octet| Observation {
+        mac: Some(crate::model::Mac([2, 0, 0, 0, 0, octet])),
+        ..syn(0, PC, 1, MX)
+    };
+    let one = run(Settings::default(), [from(1), from(1)]);
+    assert!(one.devices().next().unwrap().1.mac().is_some());
+    let two = run(Settings::default(), [from(1), from(2)]);
+    assert!(two.devices().next().unwrap().1.mac().is_none());
+}
+
+proptest! {
+    /// However often each SYN is sent again, the attempts, the verdict and the moment of alarm stay.
+    #[test]
+    fn replays_change_no_verdict(count in 1_u8..40, replays in 1_usize..11, gap in 0_i64..500) {
+        let plain: Vec<Observation> = bot(PC, 0, count)
+            .enumerate()
+            .map(|(i, o)| Observation { time: Timestamp::from_seconds(i as i64 * gap), ..o })
+            .collect();
+        let mut replayed: Vec<Observation> = plain
+            .iter()
+            .flat_map(|&o| (0..replays as i64).map(move |again| Observation {
+                time: o.time.plus_micros(again * 13 * MICROS_PER_SECOND),
+                ..o
+            }))
+            .collect();
+        replayed.sort_by_key(|o| o.time);
+        let once = run(Settings::default(), plain);
+        let often = run(Settings::default(), replayed);
+        let (a, b) = (once.devices().next().unwrap().1, often.devices().next().unwrap().1);
+        prop_assert_eq!(a.attempts, b.attempts);
+        prop_assert_eq!(b.syns, a.syns * replays as u64);
+        prop_assert_eq!(&a.findings, &b.findings);
+    }
+
+    /// The order within a second changes neither verdict nor moment.
+    #[test]
+    fn order_within_a_second_does_not_matter(mut order in Just((0_u8..30).collect::<Vec<_>>()).prop_shuffle()) {
+        let at = |i: &u8| Observation {
+            time: Timestamp::from_seconds(5),
+            ..bot(PC, 0, 30).nth((*i).into()).unwrap()
+        };
+        let shuffled = run(Settings::default(), order.iter().map(at));
+        order.sort_unstable();
+        let sorted = run(Settings::default(), order.iter().map(at));
+        let (a, b) = (shuffled.devices().next().unwrap().1, sorted.devices().next().unwrap().1);
+        prop_assert_eq!(&a.findings, &b.findings);
+    }
+}

@@ -1,0 +1,178 @@
+//! Floor 1: what can be set, with its defaults. The flags of the command line are in [`flags`]; they
+//! are resolved here into one value that the rooms above take as it is.
+
+#[cfg(feature = "gateway")]
+pub mod flags;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::model::{Networks, Scope, Timestamp};
+
+/// All that decides an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Watched destination ports.
+    pub ports: Ports,
+    /// The inside networks.
+    pub lan: Networks,
+    /// The gateway's own addresses: they count as inside, and their mail apart.
+    pub gateway: Vec<IpAddr>,
+    /// Whose attempts are asked for.
+    pub scope: Scope,
+    /// The time asked for.
+    pub window: Window,
+    /// When `burst` speaks.
+    pub burst: Burst,
+    /// When `volume` speaks.
+    pub volume: Volume,
+    /// What is kept at the most.
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ports: Ports::default(),
+            lan: Networks::private(),
+            gateway: Vec::new(),
+            scope: Scope::default(),
+            window: Window::default(),
+            burst: Burst::default(),
+            volume: Volume::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The watched TCP ports: few, so a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports(Vec<u16>);
+
+impl Default for Ports {
+    /// 25, the relay port (RFC 5321).
+    fn default() -> Self {
+        Self(vec![25])
+    }
+}
+
+impl Ports {
+    /// The given ports; none given means the default.
+    pub fn new(ports: impl IntoIterator<Item = u16>) -> Self {
+        let mut ports: Vec<u16> = ports.into_iter().collect();
+        ports.sort_unstable();
+        ports.dedup();
+        if ports.is_empty() {
+            return Self::default();
+        }
+        Self(ports)
+    }
+
+    /// Whether `port` is watched.
+    pub fn contains(&self, port: u16) -> bool {
+        self.0.contains(&port)
+    }
+
+    /// The ports in their order.
+    pub fn as_slice(&self) -> &[u16] {
+        &self.0
+    }
+}
+
+/// A stretch of time, open where an end is not given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// The first moment that counts.
+    pub since: Option<Timestamp>,
+    /// The first moment that no longer counts.
+    pub until: Option<Timestamp>,
+}
+
+impl Window {
+    /// Whether `time` lies within.
+    pub fn contains(&self, time: Timestamp) -> bool {
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+    }
+}
+
+/// The parameters of [`crate::detection`]'s `burst`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Burst {
+    /// This many destination groups that the device never used before ...
+    pub groups: u32,
+    /// ... within this time.
+    pub within: Duration,
+}
+
+impl Default for Burst {
+    fn default() -> Self {
+        Self {
+            groups: 10,
+            within: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// The parameters of [`crate::detection`]'s `volume`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// This many attempts ...
+    pub attempts: u32,
+    /// ... within this time.
+    pub within: Duration,
+}
+
+impl Default for Volume {
+    fn default() -> Self {
+        Self {
+            attempts: 200,
+            within: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// What is kept at the most. Beyond it something is forgotten, and counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Devices.
+    pub devices: usize,
+    /// Attempts whose further SYNs are still recognised.
+    pub open_attempts: usize,
+    /// Destinations, of all devices together.
+    pub destinations: usize,
+    /// Addresses on each side that neither the LAN nor the gateway claims.
+    pub unclaimed: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            devices: 16_384,
+            open_attempts: 131_072,
+            destinations: 524_288,
+            unclaimed: 4_096,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_fall_back_to_25_and_are_a_set() {
+        assert_eq!(Ports::new([]).as_slice(), [25]);
+        assert_eq!(Ports::new([587, 25, 25]).as_slice(), [25, 587]);
+    }
+
+    #[test]
+    fn a_window_holds_its_start_and_not_its_end() {
+        let at = Timestamp::from_seconds;
+        let window = Window {
+            since: Some(at(10)),
+            until: Some(at(20)),
+        };
+        assert!(window.contains(at(10)) && window.contains(at(19)));
+        assert!(!window.contains(at(9)) && !window.contains(at(20)));
+    }
+}
