@@ -1,6 +1,33 @@
-//! smtpwatch.
+//! smtpwatch finds the machine behind a Linux gateway that sends spam.
+//!
+//! The tour, in the order in which data flows:
+//!
+//! - [`model`]: the words that everybody speaks: an observation, an attempt, a device, a finding.
+//! - [`decode`]: bytes become values; a line of a kernel log, its stamp, who wrote it.
+//! - [`settings`]: what can be set, and the flags that set it.
+//! - [`detection`]: what makes a device suspicious, one file a detector.
+//! - [`engine`]: the state machine that all of it runs on: observations in, findings out.
+//! - `source`: files, folders and standard input as streams of observations.
+//! - `view`: a report as a table, as JSON, as CSV.
+//! - `runtime`: inputs merged in the order of time and handed to the engine; the clock.
+//! - [`command`]: one file a verb.
+//!
+//! The map of the house, its invariants and decisions:
+//!
+#![doc = include_str!("ARCHITECTURE.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod decode;
 pub mod detection;
 pub mod engine;
 pub mod model;
 pub mod settings;
+
+#[cfg(feature = "gateway")]
+pub mod command;
+#[cfg(feature = "gateway")]
+mod runtime;
+#[cfg(feature = "gateway")]
+mod source;
+#[cfg(feature = "gateway")]
+mod view;

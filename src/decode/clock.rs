@@ -139,10 +139,10 @@ pub struct Anchor {
 impl Anchor {
     /// An input whose end is unknown, read at `file_time` (now, or when it was last written): its
     /// first stamp is of the latest year that is not in the future.
-    pub fn at_start(first: &Stamp, file_time: Timestamp, zone: &TimeZone) -> Self {
+    pub fn at_start(file_time: Timestamp) -> Self {
         Self {
             file_time,
-            first_year: latest_year(first, file_time, zone),
+            first_year: None,
             boots: Vec::new(),
         }
     }
@@ -151,8 +151,9 @@ impl Anchor {
     pub fn at_end(end: &End, file_time: Timestamp, zone: &TimeZone) -> Self {
         Self {
             file_time,
-            first_year: latest_year(&end.dated, file_time, zone)
-                .map(|year| year.saturating_sub(end.eras.era().years)),
+            first_year: end
+                .dated
+                .and_then(|(civil, era)| first_year(&civil, era, file_time, zone)),
             boots: end.boot_times(file_time),
         }
     }
@@ -162,7 +163,7 @@ impl Anchor {
 #[derive(Clone, Debug, Default)]
 pub struct End {
     eras: Eras,
-    dated: Stamp,
+    dated: Option<(Civil, Era)>,
     last_uptimes: Vec<i64>,
 }
 
@@ -171,7 +172,7 @@ impl End {
     pub fn step(&mut self, stamp: &Stamp) {
         let era = self.eras.step(stamp);
         match *stamp {
-            Stamp::Civil(Civil { year: None, .. }) => self.dated = *stamp,
+            Stamp::Civil(civil @ Civil { year: None, .. }) => self.dated = Some((civil, era)),
             Stamp::Uptime(uptime) => {
                 let boot = usize::from(era.boots).min(MAX_BOOTS - 1);
                 self.last_uptimes.resize(boot + 1, uptime);
@@ -199,19 +200,21 @@ impl End {
     }
 }
 
-fn latest_year(stamp: &Stamp, file_time: Timestamp, zone: &TimeZone) -> Option<i16> {
-    let Stamp::Civil(civil @ Civil { year: None, .. }) = stamp else {
-        return None;
-    };
+/// The year in which an input begins, if `civil`, `era` into it, is of the latest year in which it
+/// is not after `file_time`.
+fn first_year(civil: &Civil, era: Era, file_time: Timestamp, zone: &TimeZone) -> Option<i16> {
     let latest = file_time.plus_micros(AHEAD);
     let year = jiff::Timestamp::from_microsecond(latest.as_micros())
         .ok()?
         .to_zoned_datetime(zone.clone())
         .year();
     // 29 February comes every four years, or eight.
-    (year.saturating_sub(8)..=year).rev().find(|&year| {
-        hour_of(civil, year, zone).is_some_and(|hour| within(hour.earlier, civil) <= latest)
-    })
+    (year.saturating_sub(8)..=year)
+        .rev()
+        .find(|&year| {
+            hour_of(civil, year, zone).is_some_and(|hour| within(hour.earlier, civil) <= latest)
+        })
+        .map(|year| year.saturating_sub(era.years))
 }
 
 /// One hour of the local clock, in record time.
@@ -301,10 +304,17 @@ impl RecordClock {
             .plus_micros(uptime)
     }
 
+    fn first_year(&mut self, civil: &Civil, era: Era) -> Option<i16> {
+        if self.anchor.first_year.is_none() {
+            self.anchor.first_year = first_year(civil, era, self.anchor.file_time, &self.zone);
+        }
+        self.anchor.first_year
+    }
+
     fn civil(&mut self, civil: &Civil, era: Era) -> Option<Timestamp> {
         let year = match civil.year {
             Some(year) => year,
-            None => self.anchor.first_year?.saturating_add(era.years),
+            None => self.first_year(civil, era)?.saturating_add(era.years),
         };
         let hour = match &self.cached {
             Some((known, known_year, hour))
@@ -423,7 +433,7 @@ mod tests {
     #[test]
     fn a_pipes_first_record_is_not_in_the_future() {
         let now = time("2026-03-01T00:00:00Z");
-        let anchor = Anchor::at_start(&stamp_of("Dec 31 23:00:00"), now, &TimeZone::UTC);
+        let anchor = Anchor::at_start(now);
         let mut clock = RecordClock::new(anchor, TimeZone::UTC);
         let mut eras = Eras::default();
         let mut read = |text| {
@@ -496,10 +506,7 @@ mod tests {
     #[test]
     fn without_a_stamp_the_predecessors_time_counts() {
         let now = time("2026-03-01T00:00:00Z");
-        let mut clock = RecordClock::new(
-            Anchor::at_start(&Stamp::None, now, &TimeZone::UTC),
-            TimeZone::UTC,
-        );
+        let mut clock = RecordClock::new(Anchor::at_start(now), TimeZone::UTC);
         assert_eq!(clock.time(&Stamp::None, Era::default()), (now, Clock::None));
         let known = stamp_of("2026-02-01T00:00:00Z");
         clock.time(&known, Era::default());

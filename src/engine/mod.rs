@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use foldhash::quality::FixedState;
 
 pub use devices::{Device, DeviceDestinations};
-pub use sentence::because;
+pub use sentence::{because, grouped};
 pub use unclaimed::{Advice, Unclaimed};
 
 use crate::model::{Clock, DeviceId, DeviceKey, Direction, Finding, Observation, Timestamp};

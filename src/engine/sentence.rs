@@ -64,7 +64,7 @@ fn count(number: u64, noun: &str) -> String {
 }
 
 /// A number with its thousands apart: 12,345.
-pub(crate) fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

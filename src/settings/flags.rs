@@ -1,1 +1,350 @@
-//! x
+//! The flags of the command line: parsed as they are given, then resolved with the time and the
+//! zone into [`Settings`].
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use jiff::civil;
+use jiff::tz::TimeZone;
+
+use super::{Ports, Settings, Window};
+use crate::model::{Networks, Scope, Timestamp};
+
+/// Finds the machine behind this gateway that sends spam, and says so with evidence.
+#[derive(Debug, Parser)]
+#[command(
+    name = "smtpwatch",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub struct Flags {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Name the machines that send mail directly, from logs: the one-shot answer.
+    Report(Report),
+}
+
+/// The flags of `report`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 done, 1 an input could not be read, 2 wrong usage; with --exit-code also 3 \
+where at least one device is infected, and 4 where the answer is not to be trusted because something could not be \
+seen (late records, losses, no right to read, a LAN that claims nobody).
+
+Examples:
+  smtpwatch report /var/log/messages
+  journalctl -k -o short-iso | smtpwatch report -
+  smtpwatch report --since yesterday --lan 198.51.100.0/24 /var/log"
+)]
+pub struct Report {
+    /// Logs, folders of logs, or - for standard input.
+    #[arg(value_name = "FILE|DIR|-", required = true)]
+    pub inputs: Vec<PathBuf>,
+    /// Count only from this time on: 2026-03-01, "2026-03-01 08:00", RFC 3339, today, yesterday, or an age (90m, 12h, 7d).
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Count only what is before this time.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// An inside network; can be given again [default: the private ranges].
+    #[arg(long, value_name = "CIDR", value_parser = network, value_delimiter = ',')]
+    pub lan: Vec<IpNet>,
+    /// An address of the gateway itself; can be given again.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub gateway: Vec<IpAddr>,
+    /// A watched TCP port; can be given again [default: 25].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), value_delimiter = ',')]
+    pub port: Vec<u16>,
+    /// Whose attempts to count; with `all` every source is a device, whatever the LAN.
+    #[arg(long, value_enum, default_value_t = Direction::Outbound)]
+    pub direction: Direction,
+    /// Take this program's lines for the kernel's too, where a logger writes them under its own tag.
+    #[arg(long, value_name = "NAME")]
+    pub tag: Vec<String>,
+    /// Zone of stamps that name none, and of the times shown [default: the system's].
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    pub timezone: Option<TimeZone>,
+    /// Rows of the table, and destinations shown for a device.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub top: usize,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Short for --format json.
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+    /// Write the answer to this file instead of standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Let the exit status tell the answer.
+    #[arg(long)]
+    pub exit_code: bool,
+    /// No notes on standard error; errors still.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs: schema smtpwatch.report.v1.
+    Json,
+    /// One row a device.
+    Csv,
+}
+
+/// Whose attempts are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Direction {
+    /// The LAN's to the Internet.
+    Outbound,
+    /// The Internet's to the LAN.
+    Inbound,
+    /// The LAN's to the LAN.
+    Internal,
+    /// Everybody's.
+    All,
+}
+
+impl From<Direction> for Scope {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::Outbound => Self::Outbound,
+            Direction::Inbound => Self::Inbound,
+            Direction::Internal => Self::Internal,
+            Direction::All => Self::All,
+        }
+    }
+}
+
+/// Flags that are well-formed and still make no sense.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FlagError {
+    /// A time that is none.
+    #[error(
+        "{flag} {given:?} is no time; give 2026-03-01, \"2026-03-01 08:00\", an RFC 3339 time, today, yesterday, or an age such as 90m, 12h, 7d"
+    )]
+    Time {
+        /// `--since` or `--until`.
+        flag: &'static str,
+        /// As given.
+        given: String,
+    },
+    /// A window without anything in it.
+    #[error("--since {since} is not before --until {until}: nothing lies between them")]
+    Window {
+        /// Resolved.
+        since: Timestamp,
+        /// Resolved.
+        until: Timestamp,
+    },
+}
+
+impl Report {
+    /// The zone of stamps and output.
+    pub fn zone(&self) -> TimeZone {
+        self.timezone.clone().unwrap_or_else(TimeZone::system)
+    }
+
+    /// The format asked for, whichever way.
+    pub fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+
+    /// The settings that these flags make at `now`.
+    pub fn resolve(&self, now: Timestamp) -> Result<Settings, FlagError> {
+        let zone = self.zone();
+        let time = |flag, given: &Option<String>| match given {
+            None => Ok(None),
+            Some(given) => time(given, now, &zone)
+                .map(Some)
+                .ok_or_else(|| FlagError::Time {
+                    flag,
+                    given: given.clone(),
+                }),
+        };
+        let window = Window {
+            since: time("--since", &self.since)?,
+            until: time("--until", &self.until)?,
+        };
+        if let (Some(since), Some(until)) = (window.since, window.until)
+            && since >= until
+        {
+            return Err(FlagError::Window { since, until });
+        }
+        let defaults = Settings::default();
+        Ok(Settings {
+            ports: Ports::new(self.port.iter().copied()),
+            lan: if self.lan.is_empty() {
+                defaults.lan
+            } else {
+                Networks::new(self.lan.iter().copied())
+            },
+            gateway: self.gateway.clone(),
+            scope: self.direction.into(),
+            window,
+            ..defaults
+        })
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    text.parse()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| {
+            "not a network; give ADDRESS/LENGTH, such as 192.168.1.0/24 or 2001:db8::/48".to_owned()
+        })
+}
+
+fn zone(text: &str) -> Result<TimeZone, String> {
+    if text.eq_ignore_ascii_case("utc") || text == "Z" {
+        return Ok(TimeZone::UTC);
+    }
+    TimeZone::get(text)
+        .or_else(|_| TimeZone::posix(text))
+        .map_err(|_| "no such zone; give a name such as Europe/Berlin or UTC".to_owned())
+}
+
+/// Reads a time: absolute, `today`, `yesterday`, `now`, or an age.
+fn time(text: &str, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    let micros = |timestamp: jiff::Timestamp| Timestamp::from_micros(timestamp.as_microsecond());
+    let of_zone = |at: civil::DateTime| zone.to_timestamp(at).ok().map(micros);
+    let text = text.trim();
+    if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
+        return Some(micros(timestamp));
+    }
+    if let Ok(at) = text.parse::<civil::DateTime>() {
+        return of_zone(at);
+    }
+    let today = jiff::Timestamp::from_microsecond(now.as_micros())
+        .ok()?
+        .to_zoned_datetime(zone.clone())
+        .date();
+    match text {
+        "now" => return Some(now),
+        "today" => return of_zone(today.at(0, 0, 0, 0)),
+        "yesterday" => return of_zone(today.yesterday().ok()?.at(0, 0, 0, 0)),
+        _ => {}
+    }
+    age(text).map(|age| now.minus(age))
+}
+
+/// Reads an age: `90m`, `12h`, `7d`, `2w`, `1d12h`, with or without ` ago`.
+fn age(text: &str) -> Option<std::time::Duration> {
+    let mut rest = text.strip_suffix(" ago").unwrap_or(text).trim();
+    let mut seconds: u64 = 0;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let count: u64 = rest[..digits].parse().ok()?;
+        let unit = rest[digits..].chars().next()?;
+        let length = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            'w' => 604_800,
+            _ => return None,
+        };
+        seconds = seconds.checked_add(count.checked_mul(length)?)?;
+        rest = rest[digits + 1..].trim_start();
+    }
+    Some(std::time::Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn resolve(args: &[&str]) -> Result<Settings, FlagError> {
+        let line = ["smtpwatch", "report", "--timezone", "UTC", "x"]
+            .iter()
+            .chain(args);
+        let Verb::Report(report) = Flags::try_parse_from(line).unwrap().verb;
+        report.resolve(Timestamp::from_seconds(1_700_000_000))
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_given_is_the_default() {
+        assert_eq!(resolve(&[]).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn times_in_each_form() {
+        for (text, expected) in [
+            ("2023-11-14", "2023-11-14T00:00:00Z"),
+            ("2023-11-14 08:30", "2023-11-14T08:30:00Z"),
+            ("2023-11-14T08:30:01", "2023-11-14T08:30:01Z"),
+            ("2023-11-14T08:30:00+01:00", "2023-11-14T07:30:00Z"),
+            ("today", "2023-11-14T00:00:00Z"),
+            ("yesterday", "2023-11-13T00:00:00Z"),
+            ("now", "2023-11-14T22:13:20Z"),
+            ("13m20s", "2023-11-14T22:00:00Z"),
+            ("1d 2h ago", "2023-11-13T20:13:20Z"),
+        ] {
+            let since = resolve(&["--since", text]).unwrap().window.since;
+            assert_eq!(
+                since.map(|t| t.to_string()).as_deref(),
+                Some(expected),
+                "{text}"
+            );
+        }
+        for text in ["", "soon", "12", "5x", "m", "99999999999999999999d"] {
+            assert!(
+                matches!(resolve(&["--since", text]), Err(FlagError::Time { .. })),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_window_that_holds_nothing_is_refused() {
+        assert!(matches!(
+            resolve(&["--since", "1h", "--until", "2h"]),
+            Err(FlagError::Window { .. })
+        ));
+    }
+
+    #[test]
+    fn networks_and_ports() {
+        let settings = resolve(&[
+            "--lan",
+            "198.51.100.7/24,2001:db8::1",
+            "--port",
+            "25",
+            "--port",
+            "587",
+        ])
+        .unwrap();
+        assert_eq!(settings.lan.as_slice().len(), 2);
+        assert_eq!(settings.ports.as_slice(), [25, 587]);
+        for bad in [
+            ["--lan", "10.0.0.0/33"],
+            ["--port", "0"],
+            ["--gateway", "10.0.0"],
+            ["--timezone", "Mars/X"],
+        ] {
+            let line = ["smtpwatch", "report", "x"].iter().chain(&bad);
+            assert!(Flags::try_parse_from(line).is_err(), "{bad:?}");
+        }
+    }
+}

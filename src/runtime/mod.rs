@@ -1,0 +1,9 @@
+//! Floor 7: what runs the engine. Here: the offline run, in which inputs are merged by record time
+//! and handed in until they end.
+
+pub(crate) mod clock;
+mod merge;
+mod offline;
+mod progress;
+
+pub(crate) use offline::{Answer, Offline};

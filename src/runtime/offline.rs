@@ -1,0 +1,133 @@
+//! The offline run: inputs are opened, merged and handed to the engine until they end.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use super::merge::Merge;
+use super::progress::Progress;
+use crate::engine::{self, Engine};
+use crate::model::Timestamp;
+use crate::settings::Settings;
+use crate::source::{Input, InputError, Location, Outcome, Pending, Reading};
+
+/// What is to be read and how.
+pub(crate) struct Offline {
+    /// Inputs, in the order in which they are to be shown.
+    pub(crate) locations: Vec<Location>,
+    /// How lines are read.
+    pub(crate) reading: Reading,
+    /// Whether progress may be shown.
+    pub(crate) shows_progress: bool,
+}
+
+/// What came of it.
+pub(crate) struct Answer {
+    /// The engine, with all that it knows.
+    pub(crate) engine: Engine,
+    /// Each input that was read, in the order in which they were given.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// Inputs that could not be read.
+    pub(crate) errors: Vec<InputError>,
+}
+
+impl Offline {
+    /// Reads everything; `seed` is for the engine's tables.
+    pub(crate) fn run(self, settings: Settings, now: Timestamp, seed: u64) -> Answer {
+        let mut errors = Vec::new();
+        let inputs = self.open(now, &mut errors);
+        let order: Vec<(String, bool)> = inputs
+            .iter()
+            .map(|input| {
+                (
+                    input.location.name(),
+                    matches!(input.location, Location::Found(_)),
+                )
+            })
+            .collect();
+        let total = inputs.iter().map(|input| input.length).sum::<Option<u64>>();
+        let progress = Arc::new(Progress::new(
+            total,
+            self.shows_progress && std::io::stderr().is_terminal(),
+        ));
+        let waiting = (0..)
+            .zip(inputs)
+            .map(|(number, input)| {
+                let pending = Pending::new(input, number, &self.reading.zone);
+                (pending.first_time, pending)
+            })
+            .collect();
+        let mut merge = Merge::new(waiting);
+        let mut open = |pending: Pending| {
+            let progress = Arc::clone(&progress);
+            pending.start(&self.reading, move |bytes| progress.advance(bytes))
+        };
+        let mut engine = Engine::new(settings, seed);
+        let mut reached = Timestamp::from_micros(i64::MIN);
+        while let Some((observation, is_late)) = merge.next(&mut open) {
+            reached = reached.max(observation.time);
+            let input = if is_late {
+                engine::Input::LateSyn(observation)
+            } else {
+                engine::Input::Syn(observation)
+            };
+            engine.handle(input, reached);
+        }
+        progress.finish();
+        let mut outcomes: Vec<Outcome> = merge
+            .into_ended()
+            .into_iter()
+            .map(crate::source::TextSource::into_outcome)
+            .collect();
+        outcomes.sort_by_key(|outcome| order.iter().position(|(name, _)| *name == outcome.name));
+        sort_out(&mut outcomes, &order, &mut errors);
+        Answer {
+            engine,
+            outcomes,
+            errors,
+        }
+    }
+
+    fn open(&self, now: Timestamp, errors: &mut Vec<InputError>) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        for location in &self.locations {
+            match Input::open(location.clone(), now) {
+                Ok(input) => match input.unknown_kind() {
+                    None => inputs.push(input),
+                    Some(found) => refuse(location, found, errors),
+                },
+                Err(error) => errors.push(error),
+            }
+        }
+        inputs
+    }
+}
+
+/// What was found in a folder and is of no known kind is passed over; what was named is an error.
+fn refuse(location: &Location, found: &'static str, errors: &mut Vec<InputError>) {
+    if !matches!(location, Location::Found(_)) {
+        errors.push(InputError::UnknownKind {
+            name: location.name(),
+            found,
+        });
+    }
+}
+
+/// Takes out what turned out to be no log, and the errors met while reading.
+fn sort_out(outcomes: &mut Vec<Outcome>, order: &[(String, bool)], errors: &mut Vec<InputError>) {
+    outcomes.retain_mut(|outcome| {
+        errors.extend(outcome.error.take());
+        if !outcome.is_no_log() {
+            return true;
+        }
+        let is_named = order
+            .iter()
+            .any(|(name, is_found)| *name == outcome.name && !is_found);
+        if is_named {
+            errors.push(InputError::UnknownKind {
+                name: outcome.name.clone(),
+                found: "neither a time stamp nor a packet record in it",
+            });
+        }
+        false
+    });
+}

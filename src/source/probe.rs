@@ -1,0 +1,103 @@
+//! Looks into a log before it is read: how it begins, and how it ends.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use jiff::tz::TimeZone;
+
+use super::input::Input;
+use crate::decode::clock::{Anchor, End, RecordClock};
+use crate::decode::stamp::Stamp;
+use crate::decode::syslog;
+use crate::model::Timestamp;
+
+/// A log up to this size is looked through whole, a larger one in samples of [`SAMPLE`] bytes.
+const WHOLE: u64 = 4 * 1024 * 1024;
+const SAMPLES: u64 = 512;
+const SAMPLE: usize = 8 * 1024;
+
+/// Whether the first stamp is an uptime.
+pub(super) fn begins_with_uptime(head: &[u8]) -> bool {
+    let mut stamps = lines(head).map(|line| syslog::split(line).stamp);
+    matches!(
+        stamps.find(|stamp| *stamp != Stamp::None),
+        Some(Stamp::Uptime(_))
+    )
+}
+
+/// What ties the stamps of `input` to the calendar.
+pub(super) fn anchor(input: &Input, zone: &TimeZone) -> io::Result<Anchor> {
+    let (Some(file), Some(length)) = (&input.file, input.length) else {
+        return Ok(Anchor::at_start(input.file_time));
+    };
+    let mut end = End::default();
+    // Boots leave no trace between samples, so a log of uptimes is read whole.
+    if length <= WHOLE || begins_with_uptime(&input.head) {
+        stamps_between(file, 0, length, &mut end)?;
+    } else {
+        for index in 0..SAMPLES {
+            let at = (length - SAMPLE as u64) / (SAMPLES - 1) * index;
+            sample(file, at, &mut end)?;
+        }
+        sample(file, length - SAMPLE as u64, &mut end)?;
+    }
+    Ok(Anchor::at_end(&end, input.file_time, zone))
+}
+
+/// The time of the first line with a stamp, where the head holds one.
+pub(super) fn first_time(input: &Input, anchor: &Anchor, zone: &TimeZone) -> Option<Timestamp> {
+    let stamp = lines(&input.head)
+        .map(|line| syslog::split(line).stamp)
+        .find(|stamp| *stamp != Stamp::None)?;
+    let mut clock = RecordClock::new(anchor.clone(), zone.clone());
+    Some(clock.time(&stamp, crate::decode::clock::Era::default()).0)
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&b| b == b'\n')
+}
+
+fn sample(file: &File, at: u64, end: &mut End) -> io::Result<()> {
+    let mut buffer = [0; SAMPLE];
+    let length = file.read_at(&mut buffer, at)?;
+    let text = &buffer[..length];
+    // The first line is cut unless it is the file's first.
+    let start = match at {
+        0 => 0,
+        _ => memchr::memchr(b'\n', text).map_or(length, |feed| feed + 1),
+    };
+    for line in lines(&text[start..]) {
+        end.step(&syslog::split(line).stamp);
+    }
+    Ok(())
+}
+
+fn stamps_between(file: &File, from: u64, to: u64, end: &mut End) -> io::Result<()> {
+    let mut buffer = vec![0; 256 * 1024];
+    let mut kept = 0;
+    let mut at = from;
+    while at < to {
+        let count = file.read_at(&mut buffer[kept..], at)?;
+        if count == 0 {
+            break;
+        }
+        at += count as u64;
+        let text = &buffer[..kept + count];
+        let whole = memchr::memrchr(b'\n', text).map_or(0, |feed| feed + 1);
+        for line in lines(&text[..whole]) {
+            end.step(&syslog::split(line).stamp);
+        }
+        let length = text.len();
+        kept = length - whole;
+        if kept == buffer.len() {
+            kept = 0;
+        } else {
+            buffer.copy_within(whole..length, 0);
+        }
+    }
+    if kept > 0 {
+        end.step(&syslog::split(&buffer[..kept]).stamp);
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! Floor 6: how an answer is shown. [`report`] is the stable shape (`smtpwatch.report.v1`), apart
+//! from internal types; a file for each format makes text of it.
+//!
+//! Whatever came from the network or from a log is escaped for the place where it is shown.
+
+mod csv;
+mod escape;
+mod json;
+mod report;
+mod table;
+
+use std::io::{self, Write};
+
+use jiff::tz::TimeZone;
+
+pub(crate) use report::Report;
+
+/// How to print.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    /// Zone of the times in the table.
+    pub(crate) zone: TimeZone,
+    /// Rows of the table.
+    pub(crate) top: usize,
+    /// Columns of the terminal, where it is one.
+    pub(crate) width: Option<u16>,
+}
+
+/// Prints `report` for people.
+pub(crate) fn table(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result<()> {
+    table::write(report, layout, to)
+}
+
+/// Prints `report` as JSON.
+pub(crate) fn json(report: &Report, to: &mut impl Write) -> io::Result<()> {
+    json::write(report, to)
+}
+
+/// Prints the devices of `report` as CSV.
+pub(crate) fn csv(report: &Report, to: &mut impl Write) -> io::Result<()> {
+    csv::write(report, to)
+}
