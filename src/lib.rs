@@ -1,4 +1,5 @@
 //! smtpwatch.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+pub mod attribution;
 pub mod decode;
 pub mod model;
