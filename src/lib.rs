@@ -5,6 +5,7 @@
 //! - [`model`]: the words that everybody speaks: an observation, an attempt, a device, a finding.
 //! - [`decode`]: bytes become values; a line of a kernel log, its stamp, who wrote it.
 //! - [`settings`]: what can be set, and the flags that set it.
+//! - [`attribution`]: who stood behind an address at a time, from DHCP leases.
 //! - [`detection`]: what makes a device suspicious, one file a detector.
 //! - [`engine`]: the state machine that all of it runs on: observations in, findings out.
 //! - `source`: files, folders and standard input as streams of observations.
@@ -17,6 +18,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod attribution;
 pub mod decode;
 pub mod detection;
 pub mod engine;

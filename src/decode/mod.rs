@@ -5,6 +5,7 @@
 //! looks at a clock; the time zone and the file's own time come in as values.
 
 pub mod clock;
+pub mod dhcp_lease;
 pub mod kernel_log;
 pub mod stamp;
 pub mod syslog;
