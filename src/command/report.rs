@@ -44,16 +44,15 @@ pub(super) fn run(flags: &Flags) -> u8 {
     if !flags.quiet {
         report.notes.lines.iter().for_each(|line| say(line));
     }
-    if let Err(error) = print(flags, &report) {
-        if error
+    if let Err(error) = print(flags, &report)
+        && error
             .root_cause()
             .downcast_ref::<io::Error>()
             .map(io::Error::kind)
             != Some(io::ErrorKind::BrokenPipe)
-        {
-            say(&format!("{error:#}"));
-            return FAILED;
-        }
+    {
+        say(&format!("{error:#}"));
+        return FAILED;
     }
     status(flags, &report, &errors)
 }

@@ -66,14 +66,13 @@ impl Eras {
                     self.era.years = self.era.years.saturating_add(years_between(before, day));
                 }
             }
-            Stamp::Uptime(uptime) => {
+            Stamp::Uptime(uptime)
                 if self
                     .uptime
                     .replace(uptime)
-                    .is_some_and(|before| before - uptime > REBOOT_MICROS)
-                {
-                    self.era.boots = self.era.boots.saturating_add(1);
-                }
+                    .is_some_and(|before| before - uptime > REBOOT_MICROS) =>
+            {
+                self.era.boots = self.era.boots.saturating_add(1);
             }
             _ => {}
         }
@@ -230,7 +229,12 @@ fn hour_of(civil: &Civil, year: i16, zone: &TimeZone) -> Option<Hour> {
     let day = i8::try_from(civil.day).ok()?;
     let hour = i8::try_from((civil.second_of_day / 3600).min(23)).ok()?;
     let start = civil::DateTime::new(year, month, day, hour, 0, 0, 0).ok()?;
-    let at = |offset: Offset| offset.to_timestamp(start).ok().map(|t| t.as_microsecond());
+    let at = |offset: Offset| {
+        offset
+            .to_timestamp(start)
+            .ok()
+            .map(jiff::Timestamp::as_microsecond)
+    };
     if let Some(seconds) = civil.offset {
         return Some(Hour {
             earlier: at(Offset::from_seconds(seconds).ok()?)?,
@@ -374,7 +378,9 @@ mod tests {
     fn read(lines: &[&str], file_time: &str, zone: &TimeZone) -> Vec<(String, Clock)> {
         let mut end = End::default();
         let stamps: Vec<Stamp> = lines.iter().map(|line| stamp_of(line)).collect();
-        stamps.iter().for_each(|stamp| end.step(stamp));
+        for stamp in &stamps {
+            end.step(stamp);
+        }
         let anchor = Anchor::at_end(&end, time(file_time), zone);
         let mut clock = RecordClock::new(anchor, zone.clone());
         let mut eras = Eras::default();

@@ -1,7 +1,7 @@
 //! Netfilter's packet records: what the LOG target, nft's `log` statement and ulogd2's LOGEMU print.
 //!
 //! `PREFIX IN=if OUT=if [PHYSIN= PHYSOUT=] [MAC=|MACSRC= MACDST= MACPROTO=] SRC= DST= LEN= ... PROTO=TCP
-//! SPT= DPT= [SEQ= ACK=] WINDOW= RES= SYN URGP= [OPT (...)] [MARK=]` (net/netfilter/nf_log_syslog.c).
+//! SPT= DPT= [SEQ= ACK=] WINDOW= RES= SYN URGP= [OPT (...)] [MARK=]` (`net/netfilter/nf_log_syslog.c`).
 //! Fields are read by key, never by position: the prefix is any text, with spaces, `KEY=VALUE` and
 //! times in it, and may be glued to `IN=`. An ICMP error quotes the packet it answers in brackets
 //! (`[SRC=... ]`); the quotation is no packet of its own.
@@ -331,10 +331,8 @@ fn fields(message: &[u8], start: usize) -> Packet<'_> {
                     ..Packet::default()
                 };
             }
-            Some(b'I') if token.starts_with(b"ID=") => {
-                if packet.ip_id.is_empty() {
-                    packet.ip_id = &token[3..];
-                }
+            Some(b'I') if token.starts_with(b"ID=") && packet.ip_id.is_empty() => {
+                packet.ip_id = &token[3..];
             }
             Some(b'O') if token.starts_with(b"OUT=") => packet.output = &token[4..],
             Some(b'M') if token.starts_with(b"MAC=") => packet.header = &token[4..],

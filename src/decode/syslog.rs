@@ -65,6 +65,20 @@ const FACILITIES: [&[u8]; 21] = [
     b"local7",
 ];
 
+/// Levels that applications write where syslog has the host.
+const LEVELS: [&[u8]; 10] = [
+    b"TRACE",
+    b"DEBUG",
+    b"INFO",
+    b"NOTICE",
+    b"WARN",
+    b"WARNING",
+    b"ERROR",
+    b"FATAL",
+    b"CRITICAL",
+    b"SEVERE",
+];
+
 /// Takes `line` (without its line feed) apart.
 pub fn split(line: &[u8]) -> Line<'_> {
     let line = trim_ends(line);
@@ -193,18 +207,6 @@ fn is_facility_and_level(word: &[u8]) -> bool {
 /// there, nor a bracket.
 fn is_host(word: &[u8]) -> bool {
     let name = |b: &u8| b.is_ascii_alphanumeric() || *b >= 0x80 || b"._:@/-%".contains(b);
-    const LEVELS: [&[u8]; 10] = [
-        b"TRACE",
-        b"DEBUG",
-        b"INFO",
-        b"NOTICE",
-        b"WARN",
-        b"WARNING",
-        b"ERROR",
-        b"FATAL",
-        b"CRITICAL",
-        b"SEVERE",
-    ];
     word.iter().all(name)
         && word.iter().any(|b| b.is_ascii_alphanumeric() || *b >= 0x80)
         && !LEVELS.contains(&word)
@@ -394,7 +396,7 @@ fn behind_file_name(line: &[u8]) -> Option<Line<'_>> {
     let limit = line
         .iter()
         .take(256)
-        .position(|b| b.is_ascii_whitespace())
+        .position(u8::is_ascii_whitespace)
         .unwrap_or(line.len().min(256));
     let mut from = 0;
     while let Some(colon) = memchr(b':', &line[from..limit]).map(|at| from + at) {

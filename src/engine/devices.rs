@@ -169,7 +169,7 @@ impl Device {
 #[derive(Debug)]
 pub(super) struct Devices {
     index: HashMap<DeviceKey, usize, FixedState>,
-    devices: Vec<(DeviceId, Device)>,
+    places: Vec<(DeviceId, Device)>,
     limits: Limits,
     state: FixedState,
     next_id: u32,
@@ -182,7 +182,7 @@ impl Devices {
     pub(super) fn new(limits: Limits, state: FixedState) -> Self {
         Self {
             index: HashMap::with_hasher(state.clone()),
-            devices: Vec::new(),
+            places: Vec::new(),
             limits,
             state,
             next_id: 0,
@@ -197,7 +197,7 @@ impl Devices {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (DeviceId, &Device)> {
-        self.devices.iter().map(|(id, device)| (*id, device))
+        self.places.iter().map(|(id, device)| (*id, device))
     }
 
     /// The device that `key` tells, new where it is not known; and its place.
@@ -210,7 +210,7 @@ impl Devices {
             Some(&place) => place,
             None => self.insert(key, time),
         };
-        (place, &mut self.devices[place].1)
+        (place, &mut self.places[place].1)
     }
 
     fn insert(&mut self, key: DeviceKey, time: Timestamp) -> usize {
@@ -219,12 +219,12 @@ impl Devices {
             Device::new(key, time, self.state.clone()),
         );
         self.next_id = self.next_id.wrapping_add(1);
-        let place = if self.devices.len() < self.limits.devices {
-            self.devices.push(device);
-            self.devices.len() - 1
+        let place = if self.places.len() < self.limits.devices {
+            self.places.push(device);
+            self.places.len() - 1
         } else {
             let place = self.least_missed();
-            let (_, forgotten) = std::mem::replace(&mut self.devices[place], device);
+            let (_, forgotten) = std::mem::replace(&mut self.places[place], device);
             self.index.remove(&forgotten.key);
             self.destinations -= forgotten.destinations.len();
             self.evicted += 1;
@@ -236,13 +236,13 @@ impl Devices {
 
     /// Of the next devices in turn, the one that says least: no finding, few attempts, long ago.
     fn least_missed(&mut self) -> usize {
-        let count = self.devices.len();
+        let count = self.places.len();
         let start = self.hand;
         self.hand = (self.hand + EVICTION_SAMPLE) % count;
         (0..EVICTION_SAMPLE.min(count))
             .map(|step| (start + step) % count)
             .min_by_key(|&place| {
-                let device = &self.devices[place].1;
+                let device = &self.places[place].1;
                 (device.findings.len(), device.attempts, device.last_seen)
             })
             .unwrap_or(start)
@@ -251,7 +251,7 @@ impl Devices {
     /// Counts an attempt of the device at `place` to `destination`.
     pub(super) fn note_destination(&mut self, place: usize, destination: IpAddr) {
         let has_room = self.destinations < self.limits.destinations;
-        let device = &mut self.devices[place].1;
+        let device = &mut self.places[place].1;
         if device.destinations.note(destination, has_room) {
             self.destinations += usize::from(has_room);
             device.uncounted_destinations |= !has_room;
@@ -265,7 +265,7 @@ impl Devices {
         observation: &Observation,
         settings: &Settings,
     ) -> Vec<(DeviceId, Finding)> {
-        let (id, device) = &mut self.devices[place];
+        let (id, device) = &mut self.places[place];
         let found = device.detectors.observe(
             observation.time,
             observation.tuple.destination,

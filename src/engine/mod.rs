@@ -94,9 +94,9 @@ impl Engine {
     pub fn new(settings: Settings, seed: u64) -> Self {
         let state = FixedState::with_seed(seed);
         Self {
+            unclaimed: Unclaimed::new(settings.limits.unclaimed, &state),
             attempts: Attempts::new(settings.limits.open_attempts, state.clone()),
-            devices: Devices::new(settings.limits, state.clone()),
-            unclaimed: Unclaimed::new(settings.limits.unclaimed, state),
+            devices: Devices::new(settings.limits, state),
             totals: Totals::default(),
             settings,
         }

@@ -1,4 +1,9 @@
 //! The engine's own promises.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
 
 use proptest::prelude::*;
 

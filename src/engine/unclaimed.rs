@@ -36,7 +36,7 @@ pub struct Advice {
 }
 
 impl Unclaimed {
-    pub(super) fn new(limit: usize, state: FixedState) -> Self {
+    pub(super) fn new(limit: usize, state: &FixedState) -> Self {
         let set = || HashSet::with_hasher(state.clone());
         Self {
             inside: set(),

@@ -108,7 +108,7 @@ impl Group {
     /// The network it covers.
     pub fn network(self) -> IpNet {
         if self.0 & Self::IPV6 == 0 {
-            let address = Ipv4Addr::from(((self.0 as u32) & 0x00ff_ffff) << 8);
+            let address = Ipv4Addr::from_bits((self.0 << 8 & 0xffff_ffff) as u32);
             IpNet::V4(Ipv4Net::new_assert(address, 24))
         } else {
             let address = Ipv6Addr::from(u128::from(self.0 & (Self::IPV6 - 1)) << 80);
@@ -134,7 +134,7 @@ impl Networks {
         Self(IpNet::aggregate(&networks))
     }
 
-    /// The private ranges: RFC 1918, RFC 6598 (shared address space), RFC 4193 (fc00::/7), and
+    /// The private ranges: RFC 1918, RFC 6598 (shared address space), RFC 4193 (`fc00::/7`), and
     /// link-local (RFC 3927, RFC 4291).
     pub fn private() -> Self {
         Self::new([

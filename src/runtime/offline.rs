@@ -90,7 +90,7 @@ impl Offline {
     fn open(&self, now: Timestamp, errors: &mut Vec<InputError>) -> Vec<Input> {
         let mut inputs = Vec::new();
         for location in &self.locations {
-            match Input::open(location.clone(), now) {
+            match Input::open(location, now) {
                 Ok(input) => match input.unknown_kind() {
                     None => inputs.push(input),
                     Some(found) => refuse(location, found, errors),

@@ -110,8 +110,8 @@ pub(crate) struct Input {
 
 impl Input {
     /// Opens what is at `location`.
-    pub(crate) fn open(location: Location, now: Timestamp) -> Result<Self, InputError> {
-        let opened = match &location {
+    pub(crate) fn open(location: &Location, now: Timestamp) -> Result<Self, InputError> {
+        let opened = match location {
             Location::Named(path) | Location::Found(path) => File::open(path),
             Location::Standard => standard_input(),
         };

@@ -159,7 +159,7 @@ impl Part {
                 self.skip(Skip::RepeatMarker);
                 match self.last_line {
                     LastLine::None => {
-                        self.leading_repeats = self.leading_repeats.saturating_add(times)
+                        self.leading_repeats = self.leading_repeats.saturating_add(times);
                     }
                     LastLine::Syn(syn) => self.syns.push(syn.repeated(times)),
                     LastLine::Other => {}
@@ -394,7 +394,7 @@ impl TextSource {
         loop {
             if let Some(part) = self.early.remove(&self.next_part) {
                 self.next_part += 1;
-                self.join(part);
+                self.join(&part);
                 return true;
             }
             match self.parts.recv() {
@@ -416,8 +416,8 @@ impl TextSource {
         }
     }
 
-    fn join(&mut self, part: Part) {
-        self.outcome.add(&part);
+    fn join(&mut self, part: &Part) {
+        self.outcome.add(part);
         let start = self.eras.join(&part.first, &part.eras);
         if let (LastLine::Syn(syn), 1..) = (self.last_line, part.leading_repeats) {
             self.date(syn.repeated(part.leading_repeats));

@@ -13,6 +13,7 @@ use crate::engine::grouped;
 use crate::model::Verdict;
 
 const BOLD: Style = Style::new().bold();
+const DATE_AND_TIME: &str = "%F %T";
 const DIM: Style = Style::new().dimmed();
 
 pub(super) fn write(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result<()> {
@@ -47,8 +48,8 @@ fn headline(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result
         (Some(since), Some(until)) => {
             format!(
                 ", {} to {}",
-                local(since, &layout.zone),
-                local(until, &layout.zone)
+                shown(since, &layout.zone, DATE_AND_TIME),
+                shown(until, &layout.zone, DATE_AND_TIME)
             )
         }
         _ => String::new(),
@@ -71,8 +72,15 @@ fn devices(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result<
             "VERDICT", "DEVICE", "MAC", "IN", "ATTEMPTS", "SYNS", "SERVERS", "NETWORKS",
             "PEAK/MIN", "FIRST", "LAST",
         ]);
+    // The headline has the date; where all is of one day the rows need none.
+    let dates = |time: &Option<String>| time.as_ref().map(|time| shown(time, &layout.zone, "%F"));
+    let format = if dates(&report.window.since) == dates(&report.window.until) {
+        "%T"
+    } else {
+        DATE_AND_TIME
+    };
     for device in report.devices.iter().take(layout.top) {
-        table.add_row(row(device, &layout.zone));
+        table.add_row(row(device, &layout.zone, format));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -103,7 +111,7 @@ fn devices(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result<
     Ok(())
 }
 
-fn row(device: &ReportDevice, zone: &TimeZone) -> Vec<Cell> {
+fn row(device: &ReportDevice, zone: &TimeZone, format: &str) -> Vec<Cell> {
     let at_least = if device.destinations_capped { ">" } else { "" };
     [
         device.verdict.to_string(),
@@ -115,8 +123,8 @@ fn row(device: &ReportDevice, zone: &TimeZone) -> Vec<Cell> {
         format!("{at_least}{}", grouped(device.destinations as u64)),
         format!("{at_least}{}", grouped(device.destination_groups as u64)),
         grouped(device.peak_per_minute),
-        local(&device.first_seen, zone),
-        local(&device.last_seen, zone),
+        shown(&device.first_seen, zone, format),
+        shown(&device.last_seen, zone, format),
     ]
     .iter()
     .map(|text| Cell::new(terminal(text)))
@@ -259,12 +267,12 @@ fn clipped(line: &str, width: Option<u16>) -> String {
     }
 }
 
-/// An RFC 3339 time of the report in the reader's zone, to the second.
-fn local(time: &str, zone: &TimeZone) -> String {
+/// An RFC 3339 time of the report in the reader's zone.
+fn shown(time: &str, zone: &TimeZone, format: &str) -> String {
     match time.parse::<jiff::Timestamp>() {
         Ok(timestamp) => timestamp
             .to_zoned_datetime(zone.clone())
-            .strftime("%Y-%m-%d %H:%M:%S")
+            .strftime(format)
             .to_string(),
         Err(_) => time.to_owned(),
     }

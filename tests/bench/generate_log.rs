@@ -5,7 +5,12 @@
 //! `generate-log office LOG EXPECTED`: a day of an office with twelve devices, one of them a bot.
 //!
 //! EXPECTED is JSON: lines by kind, and SYNs and attempts by source.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
