@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use memchr::{memchr, memmem};
 
+use super::journal::Entry;
 use super::stamp::Stamp;
 use super::syslog::{self, Origin};
 use super::{decimal, leading_decimal, next_word};
@@ -194,18 +195,35 @@ impl Decoder {
             origin,
             message,
         } = syslog::split(line);
-        let content = match origin {
+        Decoded {
+            stamp,
+            origin,
+            content: self.content(origin, message),
+        }
+    }
+
+    /// Decodes a journal entry.
+    pub fn decode_entry<'a>(&self, entry: &'a Entry<'_>) -> Decoded<'a> {
+        let origin = if entry.is_kernel {
+            Origin::Kernel
+        } else {
+            Origin::Program(&entry.identifier)
+        };
+        Decoded {
+            stamp: entry.micros.map_or(Stamp::None, Stamp::Unix),
+            origin,
+            content: self.content(origin, &entry.message),
+        }
+    }
+
+    fn content<'a>(&self, origin: Origin<'a>, message: &'a [u8]) -> Content<'a> {
+        match origin {
             Origin::Kernel | Origin::Untagged => self.message(message),
             Origin::Headerless => self.headerless(message),
             Origin::Program(name) if self.admitted.iter().any(|tag| tag == name) => {
                 self.message(message)
             }
             Origin::Program(name) => other_program(name, message),
-        };
-        Decoded {
-            stamp,
-            origin,
-            content,
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod dhcp_lease;
+pub mod journal;
 pub mod kernel_log;
 pub mod stamp;
 pub mod syslog;

@@ -1,0 +1,243 @@
+//! systemd's journal as `journalctl -o json` and `journalctl -o export` write it.
+//!
+//! An entry says itself by which way it came: `_TRANSPORT=kernel` is set by journald alone
+//! (systemd.journal-fields(7): fields that begin with an underscore cannot be set by clients), which
+//! makes it better evidence than any text.
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memmem};
+use serde::Deserialize;
+
+use super::decimal;
+
+/// The largest entry that is looked at; journald's own limit for a line is 48 KiB (LineMax=).
+pub const MAX_ENTRY: usize = 256 * 1024;
+
+/// A journal entry's fields that count here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// `__REALTIME_TIMESTAMP`: microseconds since the epoch at which journald received it.
+    pub micros: Option<i64>,
+    /// Whether `_TRANSPORT` is `kernel`.
+    pub is_kernel: bool,
+    /// `SYSLOG_IDENTIFIER`.
+    pub identifier: Cow<'a, [u8]>,
+    /// `MESSAGE`.
+    pub message: Cow<'a, [u8]>,
+}
+
+/// Whether a text that begins so is a journal as JSON.
+pub fn is_json(head: &[u8]) -> bool {
+    let line = head.trim_ascii_start();
+    let line = &line[..memchr(b'\n', line).unwrap_or(line.len())];
+    line.first() == Some(&b'{') && memmem::find(line, b"\"__REALTIME_TIMESTAMP\"").is_some()
+}
+
+/// Whether a text that begins so is a journal in the export format.
+pub fn is_export(head: &[u8]) -> bool {
+    head.starts_with(b"__CURSOR=") || head.starts_with(b"__REALTIME_TIMESTAMP=")
+}
+
+/// A field as journalctl writes it: text, bytes where it is no UTF-8, a list where it occurs more
+/// than once, null where it is too large.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Field<'a> {
+    Text(#[serde(borrow)] Cow<'a, str>),
+    Bytes(Vec<u8>),
+    Several(#[serde(borrow)] Vec<Field<'a>>),
+    Nothing(()),
+}
+
+#[derive(Deserialize)]
+struct Json<'a> {
+    #[serde(rename = "__REALTIME_TIMESTAMP", borrow)]
+    realtime: Option<Field<'a>>,
+    #[serde(rename = "_TRANSPORT", borrow)]
+    transport: Option<Field<'a>>,
+    #[serde(rename = "SYSLOG_IDENTIFIER", borrow)]
+    identifier: Option<Field<'a>>,
+    #[serde(rename = "MESSAGE", borrow)]
+    message: Option<Field<'a>>,
+}
+
+impl<'a> Field<'a> {
+    fn into_bytes(self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Text(Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),
+            Self::Text(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
+            Self::Bytes(bytes) => Cow::Owned(bytes),
+            Self::Several(fields) => fields.into_iter().next().map(Self::into_bytes).unwrap_or_default(),
+            Self::Nothing(()) => Cow::default(),
+        }
+    }
+}
+
+/// Reads one line of `journalctl -o json`; none where it is no whole JSON object.
+pub fn json(line: &[u8]) -> Option<Entry<'_>> {
+    let fields: Json<'_> = serde_json::from_slice(line).ok()?;
+    Some(Entry {
+        micros: fields.realtime.and_then(|field| micros(&field.into_bytes())),
+        is_kernel: fields.transport.is_some_and(|field| *field.into_bytes() == *b"kernel"),
+        identifier: fields.identifier.map(Field::into_bytes).unwrap_or_default(),
+        message: fields.message.map(Field::into_bytes).unwrap_or_default(),
+    })
+}
+
+fn micros(text: &[u8]) -> Option<i64> {
+    decimal(text).and_then(|micros| i64::try_from(micros).ok())
+}
+
+/// What the next bytes of an export are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// A whole entry, and the bytes it takes.
+    Entry(Entry<'a>, usize),
+    /// The entry's end is not there yet.
+    NeedMore,
+    /// No entry: this many bytes belong to something else, or to one that is too large.
+    Broken(usize),
+    /// Nothing is left.
+    End,
+}
+
+/// Reads the next entry of `journalctl -o export` from `bytes`, the last ones of the input where
+/// `is_last` (systemd.io, Journal Export Formats: `NAME=text`, or `NAME`, a line feed, eight bytes
+/// of length, the data and a line feed; an empty line ends an entry).
+pub fn export(bytes: &[u8], is_last: bool) -> Step<'_> {
+    let start = bytes.iter().take_while(|&&b| b == b'\n').count();
+    if start == bytes.len() {
+        return if is_last || start == 0 { Step::End } else { Step::Broken(start) };
+    }
+    let mut entry = Entry::default();
+    let mut at = start;
+    loop {
+        match field(&bytes[at..]) {
+            Some((b"", _, length)) => return Step::Entry(entry, at + length),
+            Some((name, value, length)) => {
+                entry.take(name, value);
+                at += length;
+            }
+            // The last entry of a stream may lack its empty line.
+            None if is_last && at == bytes.len() => return Step::Entry(entry, at),
+            None if bytes.len() - start > MAX_ENTRY || is_last => {
+                let end = memmem::find(&bytes[start..], b"\n\n").map(|end| start + end + 1);
+                return Step::Broken(end.unwrap_or(bytes.len()));
+            }
+            None => return Step::NeedMore,
+        }
+    }
+}
+
+/// Name, value and length of a field; the empty line that ends an entry has no name.
+fn field(bytes: &[u8]) -> Option<(&[u8], &[u8], usize)> {
+    let end = memchr(b'\n', bytes)?;
+    let line = &bytes[..end];
+    if let Some(equals) = memchr(b'=', line) {
+        return Some((&line[..equals], &line[equals + 1..], end + 1));
+    }
+    if line.is_empty() {
+        return Some((line, line, 1));
+    }
+    let rest = &bytes[end + 1..];
+    let length = usize::try_from(u64::from_le_bytes(*rest.first_chunk::<8>()?)).ok()?;
+    let data_end = length.checked_add(8)?;
+    let value = rest.get(8..data_end)?;
+    (rest.get(data_end) == Some(&b'\n')).then_some((line, value, end + 1 + data_end + 1))
+}
+
+impl<'a> Entry<'a> {
+    fn take(&mut self, name: &[u8], value: &'a [u8]) {
+        match name {
+            b"__REALTIME_TIMESTAMP" => self.micros = micros(value),
+            b"_TRANSPORT" => self.is_kernel = value == b"kernel",
+            b"SYSLOG_IDENTIFIER" => self.identifier = Cow::Borrowed(value),
+            b"MESSAGE" => self.message = Cow::Borrowed(value),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &[u8] = br#"{"__CURSOR":"s=1","__REALTIME_TIMESTAMP":"1700000000000001","_TRANSPORT":"kernel","SYSLOG_IDENTIFIER":"kernel","MESSAGE":"FW: \"IN=eth0"}"#;
+
+    fn entry() -> Entry<'static> {
+        Entry {
+            micros: Some(1_700_000_000_000_001),
+            is_kernel: true,
+            identifier: Cow::Borrowed(b"kernel"),
+            message: Cow::Borrowed(b"FW: \"IN=eth0"),
+        }
+    }
+
+    #[test]
+    fn json_with_text_bytes_lists_and_null() {
+        assert!(is_json(LINE));
+        assert_eq!(json(LINE), Some(entry()));
+        let odd = br#"{"MESSAGE":[73,78,255],"_TRANSPORT":["syslog","kernel"],"SYSLOG_IDENTIFIER":null}"#;
+        let odd = json(odd).unwrap();
+        assert_eq!(odd.message, b"IN\xff".as_slice());
+        assert!(!odd.is_kernel);
+        assert!(odd.identifier.is_empty());
+        assert_eq!(json(&LINE[..60]), None);
+        assert!(!is_json(br#"{"log":"IN=eth0"}"#));
+    }
+
+    fn exported(message: &[u8], binary: bool) -> Vec<u8> {
+        let mut text = b"__CURSOR=s=1\n__REALTIME_TIMESTAMP=1700000000000001\n_TRANSPORT=kernel\n".to_vec();
+        if binary {
+            text.extend_from_slice(b"MESSAGE\n");
+            text.extend_from_slice(&(message.len() as u64).to_le_bytes());
+        } else {
+            text.extend_from_slice(b"MESSAGE=");
+        }
+        text.extend_from_slice(message);
+        text.extend_from_slice(b"\nSYSLOG_IDENTIFIER=kernel\n\n");
+        text
+    }
+
+    fn entries(text: &[u8]) -> Vec<Step<'_>> {
+        let mut steps = Vec::new();
+        let mut rest = text;
+        loop {
+            let step = export(rest, true);
+            match &step {
+                Step::Entry(_, length) | Step::Broken(length) => rest = &rest[*length..],
+                Step::End => return steps,
+                Step::NeedMore => panic!("at the end there is no more"),
+            }
+            steps.push(step);
+        }
+    }
+
+    #[test]
+    fn export_with_text_and_binary_fields() {
+        for binary in [false, true] {
+            let mut text = exported(b"FW: \"IN=eth0", binary);
+            assert!(is_export(&text));
+            let one = text.clone();
+            text.extend_from_slice(&one);
+            let found = entries(&text);
+            assert_eq!(found.len(), 2);
+            assert!(found.iter().all(|step| *step == Step::Entry(entry(), one.len())));
+            for cut in 0..one.len() - 1 {
+                assert!(matches!(export(&one[..cut], false), Step::NeedMore | Step::End), "{cut}");
+            }
+        }
+        let forged = exported(b"x\n_TRANSPORT=syslog\n\nMESSAGE=y", true);
+        assert_eq!(entries(&forged).len(), 1);
+    }
+
+    #[test]
+    fn a_broken_entry_hides_no_other() {
+        let mut text = b"MESSAGE\n\xff\xff\xff\xff\xff\xff\xff\xffxx\n\n".to_vec();
+        text.extend_from_slice(&exported(b"FW: \"IN=eth0", false));
+        let found = entries(&text);
+        assert!(matches!(found[0], Step::Broken(_)));
+        assert!(matches!(found.last(), Some(Step::Entry(e, _)) if e.is_kernel));
+    }
+}
