@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod kernel_log;
+pub mod packet;
 pub mod stamp;
 pub mod syslog;
 
