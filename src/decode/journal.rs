@@ -68,7 +68,11 @@ impl<'a> Field<'a> {
             Self::Text(Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),
             Self::Text(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
             Self::Bytes(bytes) => Cow::Owned(bytes),
-            Self::Several(fields) => fields.into_iter().next().map(Self::into_bytes).unwrap_or_default(),
+            Self::Several(fields) => fields
+                .into_iter()
+                .next()
+                .map(Self::into_bytes)
+                .unwrap_or_default(),
             Self::Nothing(()) => Cow::default(),
         }
     }
@@ -78,8 +82,12 @@ impl<'a> Field<'a> {
 pub fn json(line: &[u8]) -> Option<Entry<'_>> {
     let fields: Json<'_> = serde_json::from_slice(line).ok()?;
     Some(Entry {
-        micros: fields.realtime.and_then(|field| micros(&field.into_bytes())),
-        is_kernel: fields.transport.is_some_and(|field| *field.into_bytes() == *b"kernel"),
+        micros: fields
+            .realtime
+            .and_then(|field| micros(&field.into_bytes())),
+        is_kernel: fields
+            .transport
+            .is_some_and(|field| *field.into_bytes() == *b"kernel"),
         identifier: fields.identifier.map(Field::into_bytes).unwrap_or_default(),
         message: fields.message.map(Field::into_bytes).unwrap_or_default(),
     })
@@ -108,7 +116,11 @@ pub enum Step<'a> {
 pub fn export(bytes: &[u8], is_last: bool) -> Step<'_> {
     let start = bytes.iter().take_while(|&&b| b == b'\n').count();
     if start == bytes.len() {
-        return if is_last || start == 0 { Step::End } else { Step::Broken(start) };
+        return if is_last || start == 0 {
+            Step::End
+        } else {
+            Step::Broken(start)
+        };
     }
     let mut entry = Entry::default();
     let mut at = start;
@@ -178,7 +190,8 @@ mod tests {
     fn json_with_text_bytes_lists_and_null() {
         assert!(is_json(LINE));
         assert_eq!(json(LINE), Some(entry()));
-        let odd = br#"{"MESSAGE":[73,78,255],"_TRANSPORT":["syslog","kernel"],"SYSLOG_IDENTIFIER":null}"#;
+        let odd =
+            br#"{"MESSAGE":[73,78,255],"_TRANSPORT":["syslog","kernel"],"SYSLOG_IDENTIFIER":null}"#;
         let odd = json(odd).unwrap();
         assert_eq!(odd.message, b"IN\xff".as_slice());
         assert!(!odd.is_kernel);
@@ -188,7 +201,8 @@ mod tests {
     }
 
     fn exported(message: &[u8], binary: bool) -> Vec<u8> {
-        let mut text = b"__CURSOR=s=1\n__REALTIME_TIMESTAMP=1700000000000001\n_TRANSPORT=kernel\n".to_vec();
+        let mut text =
+            b"__CURSOR=s=1\n__REALTIME_TIMESTAMP=1700000000000001\n_TRANSPORT=kernel\n".to_vec();
         if binary {
             text.extend_from_slice(b"MESSAGE\n");
             text.extend_from_slice(&(message.len() as u64).to_le_bytes());
@@ -223,9 +237,16 @@ mod tests {
             text.extend_from_slice(&one);
             let found = entries(&text);
             assert_eq!(found.len(), 2);
-            assert!(found.iter().all(|step| *step == Step::Entry(entry(), one.len())));
+            assert!(
+                found
+                    .iter()
+                    .all(|step| *step == Step::Entry(entry(), one.len()))
+            );
             for cut in 0..one.len() - 1 {
-                assert!(matches!(export(&one[..cut], false), Step::NeedMore | Step::End), "{cut}");
+                assert!(
+                    matches!(export(&one[..cut], false), Step::NeedMore | Step::End),
+                    "{cut}"
+                );
             }
         }
         let forged = exported(b"x\n_TRANSPORT=syslog\n\nMESSAGE=y", true);

@@ -4,10 +4,12 @@
 //! What is read is hostile: any bytes, of any length, cut anywhere. Nothing here opens a file or
 //! looks at a clock; the time zone and the file's own time come in as values.
 
+pub mod capture;
 pub mod clock;
 pub mod dhcp_lease;
 pub mod journal;
 pub mod kernel_log;
+pub mod packet;
 pub mod stamp;
 pub mod syslog;
 

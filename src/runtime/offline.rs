@@ -8,7 +8,7 @@ use super::progress::Progress;
 use crate::engine::{self, Engine};
 use crate::model::Timestamp;
 use crate::settings::Settings;
-use crate::source::{Input, InputError, Location, Outcome, Pending, Reading};
+use crate::source::{Input, InputError, Location, Outcome, Pending, Reading, Stream};
 
 /// What is to be read and how.
 pub(crate) struct Offline {
@@ -52,15 +52,14 @@ impl Offline {
         let waiting = (0..)
             .zip(inputs)
             .map(|(number, input)| {
+                let listener = Arc::clone(&progress);
+                input.meter.listen(move |bytes| listener.advance(bytes));
                 let pending = Pending::new(input, number, &self.reading.zone);
                 (pending.first_time, pending)
             })
             .collect();
         let mut merge = Merge::new(waiting);
-        let mut open = |pending: Pending| {
-            let progress = Arc::clone(&progress);
-            pending.start(&self.reading, move |bytes| progress.advance(bytes))
-        };
+        let mut open = |pending: Pending| pending.start(&self.reading);
         let mut engine = Engine::new(settings, seed);
         let mut reached = Timestamp::from_micros(i64::MIN);
         while let Some((observation, is_late)) = merge.next(&mut open) {
@@ -76,7 +75,7 @@ impl Offline {
         let mut outcomes: Vec<Outcome> = merge
             .into_ended()
             .into_iter()
-            .map(crate::source::TextSource::into_outcome)
+            .map(Stream::into_outcome)
             .collect();
         outcomes.sort_by_key(|outcome| order.iter().position(|(name, _)| *name == outcome.name));
         sort_out(&mut outcomes, &order, &mut errors);

@@ -4,11 +4,18 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use super::compression::Compression;
+use super::probe;
+use crate::decode::{capture, journal};
 use crate::model::{MICROS_PER_SECOND, Timestamp};
 
 /// The part of an input that tells what it is.
 const HEAD: usize = 64 * 1024;
+/// Bytes of uptimes that are put aside.
+const MAX_SPOOLED: u64 = 1 << 30;
 /// Folders within folders that are looked into.
 const MAX_DEPTH: usize = 8;
 
@@ -60,7 +67,7 @@ pub(crate) enum InputError {
     },
     /// It is none of the kinds that are known.
     #[error(
-        "{name}: {found}; expected a log with the kernel's packet records (iptables LOG, nft log), as syslog, journalctl or dmesg write it"
+        "{name}: {found}; expected a log with the kernel's packet records (iptables LOG, nft log), as syslog, journalctl or dmesg write it, or a packet capture; each also compressed by gzip, xz, zstd or bzip2"
     )]
     UnknownKind {
         /// As it was given.
@@ -92,19 +99,95 @@ impl InputError {
     }
 }
 
+/// What an input is, by its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Lines of a log.
+    Lines,
+    /// Lines of `journalctl -o json`.
+    JournalJson,
+    /// Entries of `journalctl -o export`.
+    JournalExport,
+    /// A packet capture, pcap or pcapng.
+    Capture,
+}
+
+impl Kind {
+    fn of(head: &[u8]) -> Self {
+        if capture::is_capture(head) {
+            Self::Capture
+        } else if journal::is_export(head) {
+            Self::JournalExport
+        } else if journal::is_json(head) {
+            Self::JournalJson
+        } else {
+            Self::Lines
+        }
+    }
+
+    /// The kind of its records, as reports name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lines | Self::JournalJson | Self::JournalExport => "netfilter",
+            Self::Capture => "pcap",
+        }
+    }
+}
+
+/// Counts the bytes that are read of an input, as they are stored.
+#[derive(Default)]
+pub(crate) struct Meter {
+    bytes: AtomicU64,
+    listener: OnceLock<Box<dyn Fn(u64) + Send + Sync>>,
+}
+
+impl Meter {
+    /// Tells `listener` of further bytes.
+    pub(crate) fn listen(&self, listener: impl Fn(u64) + Send + Sync + 'static) {
+        // Only the first one is heard; there is one a run.
+        let _ = self.listener.set(Box::new(listener));
+    }
+
+    /// Bytes read so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(listener) = self.listener.get() {
+            listener(bytes as u64);
+        }
+    }
+}
+
+struct Metered<R>(R, Arc<Meter>);
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        self.1.count(count);
+        Ok(count)
+    }
+}
+
 /// An opened input.
 pub(crate) struct Input {
     /// Where it is.
     pub(crate) location: Location,
+    /// What it is.
+    pub(crate) kind: Kind,
     /// When it was last written; now, for what cannot tell.
     pub(crate) file_time: Timestamp,
-    /// Bytes, where they are known beforehand.
+    /// Bytes as they are stored, where that is known beforehand.
     pub(crate) length: Option<u64>,
-    /// The file for reading out of turn, where it can be.
+    /// Counts them as they are read.
+    pub(crate) meter: Arc<Meter>,
+    /// The file for reading out of turn, where it holds the content itself.
     pub(super) file: Option<File>,
-    /// Its first bytes.
+    /// The content's first bytes.
     pub(super) head: Vec<u8>,
-    /// All its bytes, the first ones included.
+    /// All of the content, the first bytes included.
     pub(super) reader: Box<dyn Read + Send>,
 }
 
@@ -120,85 +203,140 @@ impl Input {
             .map_err(|cause| InputError::new(location.name(), cause))
     }
 
-    fn from_file(location: Location, mut file: File, now: Timestamp) -> io::Result<Self> {
+    fn from_file(location: Location, file: File, now: Timestamp) -> io::Result<Self> {
         let metadata = file.metadata()?;
         if metadata.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        let mut head = Vec::new();
         if !metadata.is_file() {
-            file.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
-            if super::probe::begins_with_uptime(&head) {
-                file = spooled(&head, file)?;
-                let length = file.metadata()?.len();
-                return Self::from_regular(location, file, length, now);
-            }
-            return Ok(Self {
-                location,
-                file_time: now,
-                length: None,
-                file: None,
-                reader: Box::new(io::Cursor::new(head.clone()).chain(file)),
-                head,
-            });
+            return Self::from_reader(location, Stored::stream(file, now));
         }
         let written = Timestamp::from_seconds(metadata.mtime())
             .plus_micros(metadata.mtime_nsec() * MICROS_PER_SECOND / 1_000_000_000);
-        Self::from_regular(location, file, metadata.len(), written)
+        Self::from_reader(location, Stored::regular(file, metadata.len(), written)?)
     }
 
-    fn from_regular(
-        location: Location,
-        file: File,
-        length: u64,
-        file_time: Timestamp,
-    ) -> io::Result<Self> {
-        use std::os::unix::fs::FileExt;
-        let mut head = vec![0; HEAD];
-        let mut filled = 0;
-        while filled < HEAD {
-            match file.read_at(&mut head[filled..], filled as u64)? {
-                0 => break,
-                count => filled += count,
+    fn from_reader(location: Location, stored: Stored) -> io::Result<Self> {
+        let meter = Arc::new(Meter::default());
+        let Stored {
+            mut reader,
+            file,
+            length,
+            file_time,
+        } = stored;
+        let head = head_of(&mut reader)?;
+        let raw = Metered(
+            io::Cursor::new(head.clone()).chain(reader),
+            Arc::clone(&meter),
+        );
+        let (reader, head, file): (Box<dyn Read + Send>, _, _) = match Compression::of(&head) {
+            None => (Box::new(raw), head, file),
+            Some(compression) => {
+                let mut reader = compression.decoder(raw)?;
+                let head = head_of(&mut reader)?;
+                (
+                    Box::new(io::Cursor::new(head.clone()).chain(reader)),
+                    head,
+                    None,
+                )
             }
+        };
+        let kind = Kind::of(&head);
+        if kind == Kind::Lines && file.is_none() && probe::begins_with_uptime(&head) {
+            return Self::from_reader(location, Stored::spooled(reader, file_time)?);
         }
-        head.truncate(filled);
-        let positioned = file.try_clone()?;
         Ok(Self {
             location,
+            kind,
             file_time,
-            length: Some(length),
-            file: Some(positioned),
+            length,
+            meter,
+            file,
             head,
-            // What is written to a busy log meanwhile is not part of the answer. Pseudo files
-            // (/proc) say 0 and have content all the same.
-            reader: if length > 0 {
-                Box::new(Positioned { file, at: 0 }.take(length))
-            } else {
-                Box::new(Positioned { file, at: 0 })
-            },
+            reader,
         })
     }
 
     /// What it is, where that is nothing that can be read here.
     pub(crate) fn unknown_kind(&self) -> Option<&'static str> {
-        const MAGICS: [(&[u8], &str); 10] = [
-            (b"\x1f\x8b", "gzip-compressed data"),
-            (b"\xfd7zXZ\0", "xz-compressed data"),
-            (b"\x28\xb5\x2f\xfd", "zstd-compressed data"),
-            (b"BZh", "bzip2-compressed data"),
-            (b"\xd4\xc3\xb2\xa1", "a packet capture"),
-            (b"\xa1\xb2\xc3\xd4", "a packet capture"),
-            (b"\x4d\x3c\xb2\xa1", "a packet capture"),
-            (b"\x0a\x0d\x0d\x0a", "a packet capture"),
-            (b"LPKSHHRH", "a binary journal (use journalctl -k -o short)"),
+        const MAGICS: [(&[u8], &str); 4] = [
+            (
+                b"LPKSHHRH",
+                "a binary journal (journalctl --file FILE -o export reads it)",
+            ),
             (b"\x7fELF", "a program"),
+            (b"PK\x03\x04", "a zip archive"),
+            (b"\x04\x22\x4d\x18", "lz4-compressed data"),
         ];
+        if Compression::of(&self.head).is_some() {
+            return Some("compressed twice");
+        }
+        if self.head.get(257..262) == Some(b"ustar") {
+            return Some("a tar archive; extract it and give the folder");
+        }
         MAGICS
             .iter()
             .find(|(magic, _)| self.head.starts_with(magic))
             .map(|(_, name)| *name)
     }
+}
+
+/// An input as it is stored, compressed or not.
+struct Stored {
+    reader: Box<dyn Read + Send>,
+    file: Option<File>,
+    length: Option<u64>,
+    file_time: Timestamp,
+}
+
+impl Stored {
+    fn stream(reader: impl Read + Send + 'static, file_time: Timestamp) -> Self {
+        Self {
+            reader: Box::new(reader),
+            file: None,
+            length: None,
+            file_time,
+        }
+    }
+
+    fn regular(file: File, length: u64, file_time: Timestamp) -> io::Result<Self> {
+        let positioned = Positioned {
+            file: file.try_clone()?,
+            at: 0,
+        };
+        Ok(Self {
+            // What is written to a busy log meanwhile is not part of the answer. Pseudo files
+            // (/proc) say 0 and have content all the same.
+            reader: if length > 0 {
+                Box::new(positioned.take(length))
+            } else {
+                Box::new(positioned)
+            },
+            file: Some(file),
+            length: Some(length),
+            file_time,
+        })
+    }
+
+    /// An uptime's calendar time is told from the end of the input, which a stream shows only
+    /// there: such a stream is put into a file without a name first.
+    fn spooled(reader: impl Read, file_time: Timestamp) -> io::Result<Self> {
+        let mut file = tempfile::tempfile()?;
+        let length = io::copy(&mut reader.take(MAX_SPOOLED), &mut file)?;
+        if length == MAX_SPOOLED {
+            return Err(io::Error::other(
+                "more than 1 GiB of lines that bear only uptimes: put it into a plain file first",
+            ));
+        }
+        Self::regular(file, length, file_time)
+    }
+}
+
+/// Reads as many bytes as tell what an input is.
+fn head_of(reader: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(HEAD);
+    reader.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
+    Ok(head)
 }
 
 /// Reads a file from a place of its own: the descriptor is shared with whoever reads out of turn,
@@ -220,17 +358,6 @@ impl Read for Positioned {
 fn standard_input() -> io::Result<File> {
     use std::os::fd::AsFd;
     Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
-}
-
-/// An uptime's calendar time is told from the end of the input, which a pipe shows only there: such
-/// a pipe is put into a file without a name first.
-fn spooled(head: &[u8], mut rest: File) -> io::Result<File> {
-    use std::io::{Seek, Write};
-    let mut file = tempfile::tempfile()?;
-    file.write_all(head)?;
-    io::copy(&mut rest, &mut file)?;
-    file.rewind()?;
-    Ok(file)
 }
 
 /// The inputs that `paths` name, folders with all that is in them; `-` is standard input. Each path

@@ -5,10 +5,17 @@
 //! No file is mapped into memory: a log that is rotated or truncated while it is read must not end
 //! the program.
 
+mod blocks;
+mod capture;
 mod chunk;
+mod compression;
 mod input;
+mod journal;
+mod lines;
+mod part;
 mod probe;
-mod text;
+mod stream;
 
 pub(crate) use input::{Input, InputError, Location, expand};
-pub(crate) use text::{Outcome, Pending, Reading, TextSource};
+pub(crate) use part::Outcome;
+pub(crate) use stream::{Pending, Reading, Stream};

@@ -6,10 +6,10 @@ use std::os::unix::fs::FileExt;
 
 use jiff::tz::TimeZone;
 
-use super::input::Input;
+use super::input::{Input, Kind};
 use crate::decode::clock::{Anchor, End, RecordClock};
 use crate::decode::stamp::Stamp;
-use crate::decode::syslog;
+use crate::decode::{capture, journal, syslog};
 use crate::model::Timestamp;
 
 /// A log up to this size is looked through whole, a larger one in samples of [`SAMPLE`] bytes.
@@ -28,7 +28,7 @@ pub(super) fn begins_with_uptime(head: &[u8]) -> bool {
 
 /// What ties the stamps of `input` to the calendar.
 pub(super) fn anchor(input: &Input, zone: &TimeZone) -> io::Result<Anchor> {
-    let (Some(file), Some(length)) = (&input.file, input.length) else {
+    let (Kind::Lines, Some(file), Some(length)) = (input.kind, &input.file, input.length) else {
         return Ok(Anchor::at_start(input.file_time));
     };
     let mut end = End::default();
@@ -52,6 +52,25 @@ pub(super) fn first_time(input: &Input, anchor: &Anchor, zone: &TimeZone) -> Opt
         .find(|stamp| *stamp != Stamp::None)?;
     let mut clock = RecordClock::new(anchor.clone(), zone.clone());
     Some(clock.time(&stamp, crate::decode::clock::Era::default()).0)
+}
+
+/// The time of the first record of an input whose stamps are whole.
+pub(super) fn first_time_of_other(input: &Input) -> Option<Timestamp> {
+    match input.kind {
+        Kind::Lines => None,
+        Kind::JournalJson => {
+            let line = lines(&input.head).next()?;
+            journal::json(line)?.micros.map(Timestamp::from_micros)
+        }
+        Kind::JournalExport => match journal::export(&input.head, true) {
+            journal::Step::Entry(entry, _) => entry.micros.map(Timestamp::from_micros),
+            _ => None,
+        },
+        Kind::Capture => match capture::Reader::new().next(&mut input.head.as_slice(), true) {
+            capture::Step::Record(record) => record.time,
+            _ => None,
+        },
+    }
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {

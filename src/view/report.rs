@@ -207,15 +207,11 @@ impl Input {
     fn new(outcome: &Outcome) -> Self {
         Self {
             name: outcome.name.clone(),
-            kind: "netfilter",
+            kind: outcome.kind,
             bytes: outcome.bytes,
             records: outcome.records,
             matched: outcome.matched,
-            skipped: outcome
-                .skipped
-                .iter()
-                .map(|(skip, &count)| (skip.reason(), count))
-                .collect(),
+            skipped: outcome.skipped.clone(),
             clock: match outcome.clock {
                 Clock::Exact => "exact",
                 Clock::Approximate => "approximate",

@@ -1,0 +1,217 @@
+//! An input as a stream of observations: its parts are put in order, and only then do stamps become
+//! times, for a year or a boot is told from what came before.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use jiff::tz::TimeZone;
+
+use super::input::{Input, InputError, Kind, Meter};
+use super::lines::{self, Worker};
+use super::part::{LastLine, Outcome, Part, Undated};
+use super::{capture, journal, probe};
+use crate::decode::clock::{Anchor, Eras, RecordClock, is_outlier};
+use crate::decode::kernel_log::Decoder;
+use crate::model::{Observation, Timestamp};
+use crate::settings::Ports;
+
+/// Parts decoded ahead of the reader of the stream, besides one for each thread.
+const AHEAD: usize = 4;
+
+/// Where threads hand in what they read: the part's number, counted from 0, and the part.
+pub(super) type Parts = SyncSender<(u64, io::Result<Part>)>;
+
+/// How inputs are to be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    /// Watched ports.
+    pub(crate) ports: Ports,
+    /// The zone of stamps without an offset.
+    pub(crate) zone: TimeZone,
+    /// Takes lines apart.
+    pub(crate) decoder: Decoder,
+    /// Threads that decode.
+    pub(crate) threads: usize,
+}
+
+/// An input that is about to be read.
+pub(crate) struct Pending {
+    input: Input,
+    number: u32,
+    anchor: io::Result<Anchor>,
+    /// When its first record was written, where that can be told beforehand.
+    pub(crate) first_time: Option<Timestamp>,
+}
+
+impl Pending {
+    /// Looks into `input`, the `number`th of its call.
+    pub(crate) fn new(input: Input, number: u32, zone: &TimeZone) -> Self {
+        let anchor = probe::anchor(&input, zone);
+        let first_time = match (&anchor, input.kind) {
+            (Ok(anchor), Kind::Lines) => probe::first_time(&input, anchor, zone),
+            _ => probe::first_time_of_other(&input),
+        };
+        Self {
+            input,
+            number,
+            anchor,
+            first_time,
+        }
+    }
+
+    /// Begins to read.
+    pub(crate) fn start(self, reading: &Reading) -> Stream {
+        Stream::start(self, reading)
+    }
+}
+
+/// An input that is being read.
+pub(crate) struct Stream {
+    meter: Arc<Meter>,
+    parts: Receiver<(u64, io::Result<Part>)>,
+    early: BTreeMap<u64, Part>,
+    next_part: u64,
+    eras: Eras,
+    clock: RecordClock,
+    last_line: LastLine,
+    queue: VecDeque<Observation>,
+    before: Option<Timestamp>,
+    outcome: Outcome,
+}
+
+impl Stream {
+    fn start(pending: Pending, reading: &Reading) -> Self {
+        let Pending { input, number, .. } = pending;
+        let mut outcome = Outcome {
+            name: input.location.name(),
+            kind: input.kind.name(),
+            ..Outcome::default()
+        };
+        let anchor = pending.anchor.unwrap_or_else(|cause| {
+            outcome.error = Some(InputError::new(outcome.name.clone(), cause));
+            Anchor::at_start(input.file_time)
+        });
+        let (sender, parts) = sync_channel(AHEAD);
+        let worker = Worker {
+            decoder: reading.decoder.clone(),
+            ports: reading.ports.clone(),
+            input: number,
+            is_json: input.kind == Kind::JournalJson,
+        };
+        match input.kind {
+            Kind::Lines | Kind::JournalJson => {
+                lines::spawn(&worker, input.reader, reading.threads, &sender);
+            }
+            Kind::JournalExport => journal::spawn(worker, input.reader, sender),
+            Kind::Capture => capture::spawn(worker.ports, number, input.reader, sender),
+        }
+        Self {
+            meter: input.meter,
+            parts,
+            early: BTreeMap::new(),
+            next_part: 0,
+            eras: Eras::default(),
+            clock: RecordClock::new(anchor, reading.zone.clone()),
+            last_line: LastLine::None,
+            queue: VecDeque::new(),
+            before: None,
+            outcome,
+        }
+    }
+
+    /// What came of it, once the stream has ended.
+    pub(crate) fn into_outcome(self) -> Outcome {
+        Outcome {
+            bytes: self.meter.bytes(),
+            ..self.outcome
+        }
+    }
+
+    /// Waits for the next part in turn; answers whether there was one.
+    fn take_part(&mut self) -> bool {
+        loop {
+            if let Some(part) = self.early.remove(&self.next_part) {
+                self.next_part += 1;
+                self.join(&part);
+                return true;
+            }
+            match self.parts.recv() {
+                Ok((number, Ok(part))) => {
+                    self.early.insert(number, part);
+                }
+                Ok((_, Err(cause))) => {
+                    let name = self.outcome.name.clone();
+                    self.outcome.error = Some(InputError::new(name, cause));
+                }
+                Err(_) => {
+                    // All threads have ended; a gap is left only where one of them failed.
+                    match self.early.first_key_value() {
+                        Some((&number, _)) => self.next_part = number,
+                        None => return false,
+                    }
+                }
+            }
+        }
+    }
+
+    fn join(&mut self, part: &Part) {
+        self.outcome.add(part);
+        let start = self.eras.join(&part.first, &part.eras);
+        if let (LastLine::Syn(syn), 1..) = (self.last_line, part.leading_repeats) {
+            self.date(syn.repeated(part.leading_repeats));
+        }
+        let absolute = |syn: Undated| Undated {
+            era: syn.era.after(start),
+            ..syn
+        };
+        for &syn in &part.syns {
+            self.date(absolute(syn));
+        }
+        match part.last_line {
+            LastLine::None => {}
+            LastLine::Syn(syn) => self.last_line = LastLine::Syn(absolute(syn)),
+            LastLine::Other => self.last_line = LastLine::Other,
+        }
+    }
+
+    fn date(&mut self, syn: Undated) {
+        let (time, clock) = self.clock.time(&syn.stamp, syn.era);
+        self.outcome.clock = self.outcome.clock.max(clock);
+        self.queue.push_back(Observation {
+            time,
+            clock,
+            ..syn.observation
+        });
+    }
+
+    /// Puts right a stamp that is far from both its neighbours'.
+    fn mend(&mut self, mut observation: Observation) -> Observation {
+        let time = observation.time;
+        let is_off = |before, after| is_outlier(before, time, after);
+        let mended = match (self.before, self.queue.front().map(|next| next.time)) {
+            (Some(before), Some(after)) if is_off(before, after) => Some(before),
+            // The first one has a predecessor only in its successor.
+            (None, Some(after)) if time > after && is_off(after, after) => Some(after),
+            _ => None,
+        };
+        if let Some(time) = mended {
+            self.outcome.bad_time += 1;
+            observation.time = time;
+        }
+        self.before = Some(observation.time);
+        observation
+    }
+}
+
+impl Iterator for Stream {
+    type Item = Observation;
+
+    fn next(&mut self) -> Option<Observation> {
+        // One record ahead, for its time tells whether this one's is off.
+        while self.queue.len() < 2 && self.take_part() {}
+        let observation = self.queue.pop_front()?;
+        Some(self.mend(observation))
+    }
+}
