@@ -9,6 +9,7 @@ use anstream::{AutoStream, ColorChoice};
 use anyhow::Context;
 
 use super::{BLIND, FAILED, INFECTED, USAGE, say};
+use crate::attribution::leases::LeaseBook;
 use crate::decode::kernel_log::Decoder;
 use crate::runtime::{Answer, Offline, clock};
 use crate::settings::Settings;
@@ -30,6 +31,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
     let offline = Offline {
         locations,
         reading: reading(flags, &settings),
+        leases: LeaseBook::default(),
         shows_progress: !flags.quiet,
     };
     // Unknown to whoever chooses the addresses in the log.

@@ -16,6 +16,7 @@ const SECONDS_PER_DAY: i64 = 86_400;
 const AHEAD: i64 = SECONDS_PER_DAY * MICROS_PER_SECOND;
 /// Days by which stamps without a year jump back at New Year.
 const HALF_A_YEAR: i32 = 186;
+const FIRST_OF_JANUARY: i32 = 31 + 1;
 /// Days that neighbours may be out of order across New Year.
 const DISORDER_DAYS: i32 = 3;
 /// An uptime that falls by more than this began anew (records may be a little out of order).
@@ -118,9 +119,11 @@ impl FirstStamps {
 
 fn years_between(before: i32, day: i32) -> i16 {
     const LONGEST: i32 = 12 * 31 + 31 - 32;
+    // A gateway without an RTC starts on 1 January, and goes back to the year when it has the time.
+    let from_boot = before == FIRST_OF_JANUARY && day - before > HALF_A_YEAR;
     if before - day > HALF_A_YEAR {
         1
-    } else if day - before > LONGEST - DISORDER_DAYS {
+    } else if from_boot || day - before > LONGEST - DISORDER_DAYS {
         -1
     } else {
         0
@@ -316,10 +319,22 @@ impl RecordClock {
     }
 
     fn civil(&mut self, civil: &Civil, era: Era) -> Option<Timestamp> {
-        let year = match civil.year {
-            Some(year) => year,
-            None => self.first_year(civil, era)?.saturating_add(era.years),
-        };
+        match civil.year {
+            Some(year) => self.in_year(civil, year),
+            None => {
+                let year = self.first_year(civil, era)?.saturating_add(era.years);
+                let time = self.in_year(civil, year)?;
+                // After the file's own time it cannot be: a stamp of boot, taken for New Year.
+                let is_future = time > self.anchor.file_time.plus_micros(AHEAD);
+                let earlier = is_future
+                    .then(|| self.in_year(civil, year.saturating_sub(1)))
+                    .flatten();
+                Some(earlier.unwrap_or(time))
+            }
+        }
+    }
+
+    fn in_year(&mut self, civil: &Civil, year: i16) -> Option<Timestamp> {
         let hour = match &self.cached {
             Some((known, known_year, hour))
                 if *known_year == year
@@ -425,6 +440,28 @@ mod tests {
     }
 
     #[test]
+    fn a_boot_without_a_clock_is_no_new_year() {
+        assert_eq!(
+            times(
+                &[
+                    "Sep  1 10:00:00",
+                    "Jan  1 00:00:10",
+                    "Jan  1 00:00:20",
+                    "Sep  1 10:05:00"
+                ],
+                "2025-09-01T12:00:00Z",
+                &TimeZone::UTC
+            ),
+            [
+                "2025-09-01T10:00:00Z",
+                "2025-01-01T00:00:10Z",
+                "2025-01-01T00:00:20Z",
+                "2025-09-01T10:05:00Z"
+            ]
+        );
+    }
+
+    #[test]
     fn a_file_written_after_new_year_may_end_before_it() {
         assert_eq!(
             times(&["Dec 30 10:00:00"], "2026-01-02T00:00:00Z", &TimeZone::UTC),
@@ -490,11 +527,11 @@ mod tests {
         assert_eq!(
             read(
                 &[
-                    "[   10.0] ",
-                    "[  100.0] ",
-                    "[    5.0] ",
-                    "[   20.0] ",
-                    "[   19.0] "
+                    "[   10.000000] ",
+                    "[  100.000000] ",
+                    "[    5.000000] ",
+                    "[   20.000000] ",
+                    "[   19.000000] "
                 ],
                 "2026-01-01T00:10:00Z",
                 &TimeZone::UTC
@@ -529,10 +566,10 @@ mod tests {
         let lines = [
             "Nov 30 10:00:00",
             "Jan  1 10:00:00",
-            "[ 50.0] ",
+            "[ 50.000000] ",
             "Mar  1 10:00:00",
-            "[ 5.0] ",
-            "[ 60.0] ",
+            "[ 5.000000] ",
+            "[ 60.000000] ",
             "Jan  5 10:00:00",
         ];
         let stamps: Vec<Stamp> = lines.iter().map(|line| stamp_of(line)).collect();

@@ -94,10 +94,44 @@ pub struct Packet<'a> {
     pub ack: bool,
 }
 
-impl Packet<'_> {
+impl<'a> Packet<'a> {
+    fn is_whole(&self) -> bool {
+        !self.source.is_empty() && !self.destination.is_empty()
+    }
+
+    /// Takes a field; of one that comes twice the first counts.
+    fn take(&mut self, token: &'a [u8]) {
+        let (field, key) = match token {
+            [b'S', b'R', b'C', b'=', ..] => (&mut self.source, 4),
+            [b'S', b'P', b'T', b'=', ..] => (&mut self.source_port, 4),
+            [b'S', b'E', b'Q', b'=', ..] => (&mut self.sequence, 4),
+            [b'D', b'S', b'T', b'=', ..] => (&mut self.destination, 4),
+            [b'D', b'P', b'T', b'=', ..] => (&mut self.destination_port, 4),
+            [b'P', b'R', b'O', b'T', b'O', b'=', ..] => (&mut self.protocol, 6),
+            [b'O', b'U', b'T', b'=', ..] => (&mut self.output, 4),
+            [b'I', b'D', b'=', ..] => (&mut self.ip_id, 3),
+            [b'M', b'A', b'C', b'=', ..] => (&mut self.header, 4),
+            [b'M', b'A', b'C', b'S', b'R', b'C', b'=', ..] => (&mut self.header_source, 7),
+            b"SYN" => {
+                self.syn = true;
+                return;
+            }
+            b"ACK" => {
+                self.ack = true;
+                return;
+            }
+            _ => return,
+        };
+        if field.is_empty() {
+            *field = &token[key..];
+        }
+    }
+
     /// Whether it asks for a new TCP connection: SYN without ACK.
     pub fn is_syn(&self) -> bool {
-        self.syn && !self.ack && matches!(self.protocol, b"TCP" | b"6" | b"")
+        self.syn
+            && !self.ack
+            && (self.protocol.eq_ignore_ascii_case(b"TCP") || matches!(self.protocol, b"6" | b""))
     }
 
     /// The destination port.
@@ -287,6 +321,7 @@ impl Decoder {
             {
                 Err(Skip::NotAPacket)
             }
+            _ if quotes_others(packet.prefix) => Err(Skip::NotAPacket),
             _ => match packet.addresses() {
                 Some(_) => Ok(packet),
                 None if ends_with(message, packet.destination) => Err(Skip::CutOff),
@@ -303,9 +338,12 @@ impl Decoder {
     }
 }
 
+/// Tags under which a logger speaks of itself.
+const SYSLOGD: [&[u8]; 4] = [b"syslogd", b"rsyslogd", b"syslog-ng", b"syslog"];
+
 fn other_program<'a>(name: &[u8], message: &[u8]) -> Content<'a> {
     match gathered(message) {
-        Some(Gathered::Times(times)) => Content::Repeated(times),
+        Some(Gathered::Times(times)) if SYSLOGD.contains(&name) => Content::Repeated(times),
         _ if name == b"systemd-journald" => match missed_by_journald(message) {
             Some(lost) => Content::Lost(lost),
             None => Content::Skipped(Skip::OtherProgram),
@@ -331,8 +369,10 @@ fn ends_with(message: &[u8], field: &[u8]) -> bool {
 }
 
 /// Reads the fields from `start`, where `IN=` or `OUT=` stands. A further `IN=` begins anew: what
-/// came before it was the prefix, or a line that lost its end.
+/// came before it was the prefix, or a line that lost its end; unless that was a whole record, and
+/// what begins anew is not.
 fn fields(message: &[u8], start: usize) -> Packet<'_> {
+    let mut whole: Option<Packet<'_>> = None;
     let mut packet = Packet {
         prefix: &message[..start],
         ..Packet::default()
@@ -341,50 +381,69 @@ fn fields(message: &[u8], start: usize) -> Packet<'_> {
     while at < message.len() {
         let end = memchr(b' ', &message[at..]).map_or(message.len(), |length| at + length);
         let token = &message[at..end];
-        match token.first() {
-            Some(b'I') if token.starts_with(b"IN=") => {
-                packet = Packet {
-                    prefix: &message[..at],
-                    input: &token[3..],
-                    ..Packet::default()
-                };
+        if let Some(input) = begins_record(token, &packet) {
+            if packet.is_whole() {
+                whole = Some(packet);
             }
-            Some(b'I') if token.starts_with(b"ID=") && packet.ip_id.is_empty() => {
-                packet.ip_id = &token[3..];
-            }
-            Some(b'O') if token.starts_with(b"OUT=") => packet.output = &token[4..],
-            Some(b'M') if token.starts_with(b"MAC=") => packet.header = &token[4..],
-            Some(b'M') if token.starts_with(b"MACSRC=") => packet.header_source = &token[7..],
-            Some(b'S') => match token {
-                b"SYN" => packet.syn = true,
-                _ if token.starts_with(b"SRC=") => packet.source = &token[4..],
-                _ if token.starts_with(b"SPT=") => packet.source_port = &token[4..],
-                _ if token.starts_with(b"SEQ=") => packet.sequence = &token[4..],
-                _ => {}
-            },
-            Some(b'D') if token.starts_with(b"DST=") => packet.destination = &token[4..],
-            Some(b'D') if token.starts_with(b"DPT=") => packet.destination_port = &token[4..],
-            Some(b'P') if token.starts_with(b"PROTO=") => packet.protocol = &token[6..],
-            Some(b'A') if token == b"ACK" => packet.ack = true,
+            packet = Packet {
+                prefix: &message[..at + input],
+                input: &token[input + 3..],
+                ..Packet::default()
+            };
+        } else if token.first() == Some(&b'[') && packet.is_whole() {
             // The packet that an ICMP error quotes; nothing that counts comes after it.
-            Some(b'[') if token.starts_with(b"[SRC=") && !packet.source.is_empty() => break,
-            // `FW:IN=eth0`: a second prefix glued to the record.
-            Some(_) if packet.source.is_empty() => {
-                if let Some(glued) = memmem::find(token, b"IN=")
-                    && !token[..glued].ends_with(b"PHYS")
-                {
-                    packet = Packet {
-                        prefix: &message[..at + glued],
-                        input: &token[glued + 3..],
-                        ..Packet::default()
-                    };
-                }
-            }
-            _ => {}
+            break;
+        } else {
+            packet.take(token);
         }
         at = end + 1;
     }
-    packet
+    match whole {
+        Some(whole) if !packet.is_whole() => whole,
+        _ => packet,
+    }
+}
+
+/// Where in `token` a record begins: at once, or behind a prefix that is glued to it.
+fn begins_record(token: &[u8], packet: &Packet<'_>) -> Option<usize> {
+    match token.first()? {
+        b'I' if token.starts_with(b"IN=") => Some(0),
+        // Known fields; only what is neither can be a prefix.
+        b'S' | b'D' | b'M' | b'O' | b'P' if !packet.is_whole() => {
+            let is_field =
+                token.starts_with(b"PHYS") || KEYS.iter().any(|key| token.starts_with(key));
+            (!is_field).then(|| glued_input(token)).flatten()
+        }
+        _ if !packet.is_whole() => glued_input(token),
+        _ => None,
+    }
+}
+
+/// Fields that come before the record is whole.
+const KEYS: [&[u8]; 7] = [
+    b"OUT=",
+    b"MAC=",
+    b"MACSRC=",
+    b"MACDST=",
+    b"MACPROTO=",
+    b"SRC=",
+    b"DST=",
+];
+
+fn glued_input(token: &[u8]) -> Option<usize> {
+    memmem::find(token, b"IN=").filter(|&at| !token[..at].ends_with(b"PHYS"))
+}
+
+/// Whether the kernel repeats somebody else's words: a USB device's name, an audit record.
+fn quotes_others(prefix: &[u8]) -> bool {
+    let message = match prefix.strip_prefix(b"[") {
+        Some(rest) => memchr(b']', rest).map_or(rest, |end| &rest[end + 1..]),
+        None => prefix,
+    };
+    let message = message.trim_ascii_start();
+    [b"usb ".as_slice(), b"audit: ", b"audit(", b"input: "]
+        .iter()
+        .any(|others| message.starts_with(others))
 }
 
 enum Gathered<'a> {
@@ -406,7 +465,8 @@ fn gathered(message: &[u8]) -> Option<Gathered<'_>> {
     let rest = rest.strip_prefix(b"s").unwrap_or(rest);
     let times = u32::try_from(times).unwrap_or(u32::MAX);
     if is_last {
-        return Some(Gathered::Times(times));
+        let is_alone = matches!(rest.trim_ascii(), b"" | b"---");
+        return is_alone.then_some(Gathered::Times(times));
     }
     let inner = rest.strip_prefix(b": [")?;
     Some(Gathered::Message(
@@ -560,6 +620,7 @@ mod tests {
             "20/Jun/2022:13:09:14 +0200 policy DROP: ",
             "[DROP] DESCR=\"a b\" ",
             "DPT=2525 SYN ACK ",
+            "last message repeated 2 times ",
             "last message repeated ",
             "PHYSIN=br0 ",
         ] {
@@ -646,8 +707,37 @@ mod tests {
     }
 
     #[test]
+    fn of_two_records_on_a_line_the_whole_one_counts() {
+        let whole = kernel(&format!(
+            "{RECORD} Jun  8 14:34:33 gw kernel: IN=eth9 OUT=eth0 MAC=00:11"
+        ));
+        assert_eq!(packet(&whole).input, b"eth1");
+        let half = kernel(&format!("IN=eth9 OUT=eth0 SRC=1.2.3.4 DS{RECORD}"));
+        assert_eq!(packet(&half).source, b"192.168.1.23");
+        let twice = kernel(&RECORD.replace("DPT=25", "DPT=25 DPT=80"));
+        assert_eq!(packet(&twice).destination_port(), Some(25));
+    }
+
+    #[test]
+    fn what_the_kernel_quotes_of_others_names_nobody() {
+        for message in [
+            "usb 1-1: Product: ",
+            "[   12.345678] usb 1-1: Manufacturer: ",
+            "audit: type=1400 name=",
+        ] {
+            assert_eq!(
+                skip(&kernel(&format!("{message}{RECORD}"))),
+                Skip::NotAPacket,
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
     fn repeats_in_both_forms() {
-        let inner = kernel(&format!("message repeated 3 times: [ [12.5] {RECORD}]"));
+        let inner = kernel(&format!(
+            "message repeated 3 times: [ [12.500000] {RECORD}]"
+        ));
         match decode(&inner).content {
             Content::Packet(packet, 3) => assert!(packet.is_syn()),
             other => panic!("{other:?}"),
@@ -659,6 +749,8 @@ mod tests {
         ] {
             assert_eq!(decode(line).content, Content::Repeated(3), "{line}");
         }
+        let others = "Jun  8 14:34:33 gw app[1]: last message repeated 3 times";
+        assert_eq!(skip(others), Skip::OtherProgram);
     }
 
     #[test]

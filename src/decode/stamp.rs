@@ -7,6 +7,8 @@
 //! seconds (`1654698873.123456`), the kernel's uptime (`[   12.345678]`), and the common log
 //! format's (`20/Jun/2022:13:09:14 +0200`).
 
+use memchr::memchr;
+
 use super::{leading_decimal, next_word, trim_spaces};
 
 /// A date and time of day as a stamp gives it.
@@ -270,38 +272,44 @@ fn offset(text: &[u8]) -> Option<(i32, &[u8])> {
     ))
 }
 
-/// Reads `1654698873.123456`: at least nine digits of seconds, then six of a fraction
-/// (`journalctl -o short-unix`).
+/// Reads `1654698873.123456` (`journalctl -o short-unix`), not before 1973.
 fn unix(text: &[u8]) -> Option<(Stamp, &[u8])> {
-    let (seconds, rest) = leading_decimal(text)?;
-    if !(100_000_000..100_000_000_000).contains(&seconds) || rest.first() != Some(&b'.') {
-        return None;
-    }
-    let (micros, rest) = fraction(rest);
-    let seconds = i64::try_from(seconds).ok()?;
-    Some((Stamp::Unix(seconds * 1_000_000 + i64::from(micros)), rest))
+    let (micros, rest) = seconds_and_micros(text)?;
+    (micros >= 100_000_000_000_000).then_some((Stamp::Unix(micros), rest))
 }
 
-/// Reads `[   12.345678]` (printk.time) and `[Thu Jun  8 14:34:33 2022]` (dmesg -T).
+/// Reads `[   12.345678]` (printk.time), with `dmesg -d`'s difference in it, and `[Thu Jun  8
+/// 14:34:33 2022]` (dmesg -T), which never has a fraction, as Apache's error log does.
 fn bracketed(text: &[u8]) -> Option<(Stamp, &[u8])> {
     let inner = trim_spaces(&text[1..]);
-    let (stamp, rest) = if inner.first()?.is_ascii_digit() {
-        uptime(inner)?
-    } else {
-        weekday(inner)?
-    };
-    Some((stamp, rest.strip_prefix(b"]")?))
+    if inner.first()?.is_ascii_digit() {
+        let (micros, rest) = seconds_and_micros(inner)?;
+        let rest = match rest.strip_prefix(b" <") {
+            Some(difference) => difference[memchr(b'>', difference)?..].strip_prefix(b">")?,
+            None => rest,
+        };
+        return Some((Stamp::Uptime(micros), rest.strip_prefix(b"]")?));
+    }
+    let (stamp, rest) = weekday(inner)?;
+    let has_fraction = matches!(stamp, Stamp::Civil(Civil { micros: 1.., .. }));
+    let rest = rest.strip_prefix(b"]")?;
+    (!has_fraction).then_some((stamp, rest))
 }
 
-/// Reads `12.345678`: at most eleven digits of seconds, then a fraction.
-fn uptime(text: &[u8]) -> Option<(Stamp, &[u8])> {
+/// Reads `12.345678`, as microseconds: at most eleven digits, and always six behind the point, which
+/// tells the kernel's and journald's stamps from those of other programs.
+fn seconds_and_micros(text: &[u8]) -> Option<(i64, &[u8])> {
     let (seconds, rest) = leading_decimal(text)?;
-    if seconds >= 100_000_000_000 || rest.first() != Some(&b'.') {
+    let digits = rest
+        .strip_prefix(b".")?
+        .iter()
+        .take_while(|b| b.is_ascii_digit());
+    if seconds >= 100_000_000_000 || digits.count() != 6 {
         return None;
     }
     let (micros, rest) = fraction(rest);
     let seconds = i64::try_from(seconds).ok()?;
-    Some((Stamp::Uptime(seconds * 1_000_000 + i64::from(micros)), rest))
+    Some((seconds * 1_000_000 + i64::from(micros), rest))
 }
 
 #[cfg(test)]
@@ -365,6 +373,10 @@ mod tests {
             ),
             ("1654698873.123456 host", Stamp::Unix(1_654_698_873_123_456)),
             ("[   12.000345] host", Stamp::Uptime(12_000_345)),
+            (
+                "[   12.000345 <    0.000100>] host",
+                Stamp::Uptime(12_000_345),
+            ),
             ("[50028442.088484] host", Stamp::Uptime(50_028_442_088_484)),
         ] {
             assert_eq!(read(text), Some((stamp, " host".to_owned())), "{text}");
@@ -393,6 +405,9 @@ mod tests {
             "12 host",
             "[12] host",
             "[  12.3 host",
+            "[   12.345] x",
+            "1654698873.123 x",
+            "[Wed Jun  8 14:34:33.123456 2022] x",
             "[]",
             "1234.5 host",
             "99999999999999999999.1",

@@ -9,10 +9,10 @@
 //! forged by whoever may write to the log; what this can do is refuse every line that says itself
 //! that another program wrote it.
 
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memmem, memrchr};
 
-use super::stamp::{self, Stamp};
-use super::{leading_decimal, next_word, trim_spaces};
+use super::stamp::{self, Civil, Stamp};
+use super::{decimal, leading_decimal, next_word, trim_spaces};
 
 /// Who wrote a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +65,11 @@ const FACILITIES: [&[u8]; 21] = [
     b"local7",
 ];
 
-/// Levels that applications write where syslog has the host.
-const LEVELS: [&[u8]; 10] = [
+/// What applications write where syslog has the host: levels, streams, a zone.
+const LEVELS: [&[u8]; 13] = [
+    b"stdout",
+    b"stderr",
+    b"UTC",
     b"TRACE",
     b"DEBUG",
     b"INFO",
@@ -84,9 +87,16 @@ pub fn split(line: &[u8]) -> Line<'_> {
     let line = trim_ends(line);
     let indented = line.first().is_some_and(u8::is_ascii_whitespace);
     let line = line.trim_ascii_start();
+    headed(line)
+        .or_else(|| behind_file_name(line))
+        .unwrap_or_else(|| bare(line, indented))
+}
+
+/// Takes apart a line with a header that is known.
+fn headed(line: &[u8]) -> Option<Line<'_>> {
     if let Some(parsed) = stamp::leading(line).and_then(|(stamp, rest)| stamped(line, stamp, rest))
     {
-        return parsed;
+        return Some(parsed);
     }
     match line.first() {
         Some(b'<') => with_priority(line),
@@ -95,8 +105,6 @@ pub fn split(line: &[u8]) -> Line<'_> {
             .or_else(|| proxmox(line)),
         _ => dmesg_decoded(line),
     }
-    .or_else(|| behind_file_name(line))
-    .unwrap_or_else(|| bare(line, indented))
 }
 
 /// Drops the carriage return, NULs and blanks at the end and the NULs at the start (a log that was
@@ -111,12 +119,11 @@ fn trim_ends(line: &[u8]) -> &[u8] {
 }
 
 fn stamped<'a>(line: &'a [u8], stamp: Stamp, rest: &'a [u8]) -> Option<Line<'a>> {
+    let is_ring = line[0] == b'[' || is_dmesg_iso(line, rest);
     let (origin, message) = match rest.first() {
-        Some(b' ') if line[0] == b'[' => ring(trim_spaces(rest)),
-        Some(b' ') if is_dmesg_iso(line, rest) => dmesg_iso(&rest[1..]),
-        Some(b' ') => host_and_tag(rest),
-        // printk's caller (`[   12.3][    T1] `), and messages that bring no space of their own.
-        Some(_) if line[0] == b'[' => ring(rest),
+        // printk's caller (`[   12.3][    T1] `) follows without a space.
+        Some(b' ' | b'[') | None if is_ring => ring(trim_spaces(rest)),
+        Some(b' ') => host_and_tag(rest, leaves_tags_out(line, &stamp)),
         None => (Origin::Untagged, rest),
         Some(_) => return None,
     };
@@ -127,38 +134,66 @@ fn stamped<'a>(line: &'a [u8], stamp: Stamp, rest: &'a [u8]) -> Option<Line<'a>>
     })
 }
 
-/// `host tag: message`, with what relays and busybox put in between.
-fn host_and_tag(rest: &[u8]) -> (Origin<'_>, &[u8]) {
-    let (first, after_first) = next_word(rest);
-    if let Some(tag) = tag(first) {
-        return (speaker(tag), after_first);
+/// Whether loggers that write this stamp may leave the tag out: syslog's own stamps. Without an
+/// offset behind `T`, and as seconds, applications write them, and journalctl never without a tag.
+fn leaves_tags_out(line: &[u8], stamp: &Stamp) -> bool {
+    match stamp {
+        Stamp::Civil(Civil {
+            year: Some(_),
+            offset,
+            ..
+        }) => offset.is_some() && line.get(10) == Some(&b'T') || line[0].is_ascii_uppercase(),
+        Stamp::Civil(_) => true,
+        _ => false,
     }
-    if first.starts_with(b"IN=") || first.starts_with(b"OUT=") {
-        return (Origin::Untagged, rest);
-    }
-    if is_facility_and_level(first) {
-        return tagged(after_first);
-    }
-    if !is_host(first) {
-        return (Origin::Program(first), after_first);
-    }
-    let (second, after_second) = next_word(after_first);
-    if second == first || is_facility_and_level(second) {
-        return tagged(after_second);
-    }
-    tagged(after_first)
 }
 
-fn tagged(text: &[u8]) -> (Origin<'_>, &[u8]) {
+/// `host tag: message`, with what relays and busybox put in between.
+fn host_and_tag(rest: &[u8], may_lack_tag: bool) -> (Origin<'_>, &[u8]) {
+    let (first, after_first) = next_word(rest);
+    let (second, after_second) = next_word(after_first);
+    if let Some(name) = tag(first) {
+        return (speaker(name), after_first);
+    }
+    if is_facility_and_level(first) {
+        return tagged(after_first, may_lack_tag, first);
+    }
+    // Whatever the host looks like, the tag says who speaks (UniFi: `("U7PG2,...") kernel:`).
+    if tag(second).is_some_and(|name| speaker(name) == Origin::Kernel) {
+        return (Origin::Kernel, after_second);
+    }
+    if starts_record(first) && may_lack_tag {
+        return (Origin::Untagged, rest);
+    }
+    if second == first || is_facility_and_level(second) {
+        return tagged(after_second, may_lack_tag, first);
+    }
+    tagged(after_first, may_lack_tag && is_host(first), first)
+}
+
+fn tagged<'a>(text: &'a [u8], may_lack_tag: bool, host: &'a [u8]) -> (Origin<'a>, &'a [u8]) {
     let (word, rest) = next_word(text);
     match tag(word) {
         Some(tag) => (speaker(tag), rest),
-        None => untagged(text),
+        None if may_lack_tag => untagged(text),
+        None => (Origin::Program(host), text),
     }
 }
 
-/// A message without a tag; a process id further on (`Some Service[123]:`) is a tag all the same.
+fn starts_record(word: &[u8]) -> bool {
+    word.starts_with(b"IN=") || word.starts_with(b"OUT=")
+}
+
+/// A message without a tag; a process id further on (`Some Service[123]:`) is a tag all the same, and
+/// so is one without a colon in its first word (`proftpd[12] ...`).
 fn untagged(message: &[u8]) -> (Origin<'_>, &[u8]) {
+    let (first, _) = next_word(message);
+    if let (Some(bracket), Some(b']')) = (memchr(b'[', first), first.last())
+        && bracket > 0
+        && decimal(&first[bracket + 1..first.len() - 1]).is_some()
+    {
+        return (Origin::Program(&first[..bracket]), message);
+    }
     match memchr(b'=', message).and_then(|end| process_id(&message[..end])) {
         Some(tag) => (Origin::Program(tag), message),
         None => (Origin::Untagged, message),
@@ -203,17 +238,23 @@ fn is_facility_and_level(word: &[u8]) -> bool {
     memchr(b'.', word).is_some_and(|dot| FACILITIES.contains(&&word[..dot]))
 }
 
-/// Whether a word behind a stamp can be a host: not the level that an application's own log has
-/// there, nor a bracket.
+/// Whether a word behind a stamp can be a host: not a number, nor the level or the stream that an
+/// application's own log has there, nor an address with a port.
 fn is_host(word: &[u8]) -> bool {
-    let name = |b: &u8| b.is_ascii_alphanumeric() || *b >= 0x80 || b"._:@/-%".contains(b);
-    word.iter().all(name)
+    let name = |b: &u8| b.is_ascii_alphanumeric() || *b >= 0x80 || b"._:@/-%,()\"".contains(b);
+    let is_level = LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
+    let is_number = word.iter().all(|b| b.is_ascii_digit() || b".:".contains(b))
+        && memchr(b'.', word).is_none_or(|_| memchr(b':', word).is_some());
+    word.len() > 1
+        && word.iter().all(name)
         && word.iter().any(|b| b.is_ascii_alphanumeric() || *b >= 0x80)
-        && !LEVELS.contains(&word)
+        && !is_level
+        && !is_number
 }
 
-/// What the kernel's ring buffer holds behind `[uptime]`: its own message, or one that a program
-/// wrote to /dev/kmsg under its name; `journalctl -o short-monotonic` puts host and tag there.
+/// What the kernel's ring buffer holds: its own message, or one that a program wrote to /dev/kmsg
+/// under its name; `journalctl -o short-monotonic` puts host and tag there. Apache's error log looks
+/// like `dmesg -T` up to here.
 fn ring(rest: &[u8]) -> (Origin<'_>, &[u8]) {
     let (first, after_first) = next_word(rest);
     let (second, after_second) = next_word(after_first);
@@ -222,6 +263,13 @@ fn ring(rest: &[u8]) -> (Origin<'_>, &[u8]) {
     }
     if second == b"kernel:" {
         return (Origin::Kernel, after_second);
+    }
+    if [first, second].contains(&b"[client".as_slice()) {
+        return (Origin::Program(b"httpd"), rest);
+    }
+    // Xorg's log: `[   12.345678] (II) ...`.
+    if matches!(first, [b'(', _, _, b')']) {
+        return (Origin::Program(b"Xorg"), rest);
     }
     match process_id(first).or_else(|| process_id(second)) {
         Some(tag) => (Origin::Program(tag), rest),
@@ -233,16 +281,6 @@ fn ring(rest: &[u8]) -> (Origin<'_>, &[u8]) {
 /// `2022-06-08T14:34:33,123456+02:00 `. It gives neither host nor tag.
 fn is_dmesg_iso(line: &[u8], rest: &[u8]) -> bool {
     line.len() - rest.len() == 32 && line[10] == b'T' && line[19] == b',' && line[29] == b':'
-}
-
-fn dmesg_iso(rest: &[u8]) -> (Origin<'_>, &[u8]) {
-    let (first, after_first) = next_word(rest);
-    match tag(first) {
-        Some(b"kernel") => (Origin::Kernel, after_first),
-        // The prefix of a rule (`FW: IN=...`); a program's name would bear its process id.
-        Some(_) if first.ends_with(b":") && !first.ends_with(b"]:") => (Origin::Kernel, rest),
-        _ => host_and_tag(rest),
-    }
 }
 
 /// `<PRI>` and what follows it.
@@ -391,18 +429,17 @@ fn dmesg_decoded(line: &[u8]) -> Option<Line<'_>> {
     })
 }
 
-/// A line that `grep -H` found: the file's name, a colon, the line.
+/// A line that `grep -H` found: the file's name, a colon, perhaps a number and a colon, the line.
 fn behind_file_name(line: &[u8]) -> Option<Line<'_>> {
     let limit = line
         .iter()
         .take(256)
-        .position(u8::is_ascii_whitespace)
+        .position(|b| b.is_ascii_whitespace())
         .unwrap_or(line.len().min(256));
     let mut from = 0;
     while let Some(colon) = memchr(b':', &line[from..limit]).map(|at| from + at) {
-        let rest = &line[colon + 1..];
-        if let Some((stamp, after)) = stamp::leading(rest) {
-            return stamped(rest, stamp, after);
+        if let Some(line) = headed(&line[colon + 1..]) {
+            return Some(line);
         }
         from = colon + 1;
     }
@@ -418,6 +455,7 @@ fn bare(line: &[u8], indented: bool) -> Line<'_> {
             (Origin::Program(name), rest)
         }
         _ if indented => (Origin::Program(b"continued line"), line),
+        _ if has_foreign_header(line) => (Origin::Program(b"unknown"), line),
         _ => match untagged(line) {
             (Origin::Untagged, line) => (Origin::Headerless, line),
             program => program,
@@ -428,6 +466,31 @@ fn bare(line: &[u8], indented: bool) -> Line<'_> {
         origin,
         message,
     }
+}
+
+/// Whether what stands before the record is the header of some other log: a time of day, a level, a
+/// key in small letters, a column. The kernel's console prints none of these.
+fn has_foreign_header(line: &[u8]) -> bool {
+    let end = memmem::find(line, b"IN=").or_else(|| memmem::find(line, b"OUT="));
+    let Some(end) = end.filter(|&end| end > 0) else {
+        return false;
+    };
+    let header = &line[..end];
+    let has_time = header.windows(5).any(|five| {
+        matches!(
+            five,
+            [b'0'..=b'9', b'0'..=b'9', b':', b'0'..=b'9', b'0'..=b'9']
+        )
+    });
+    let has_key = header
+        .windows(2)
+        .any(|two| two[0].is_ascii_lowercase() && two[1] == b'=');
+    let (first, _) = next_word(header);
+    let name = first.split(|&b| b == b':').next().unwrap_or_default();
+    let has_level = LEVELS.iter().any(|level| name.eq_ignore_ascii_case(level));
+    // Seconds since the epoch, or a date without separators.
+    let has_number = first.iter().take_while(|b| b.is_ascii_digit()).count() >= 8;
+    has_time || has_number || has_key || has_level || memchr(b'|', header).is_some()
 }
 
 #[cfg(test)]
@@ -470,6 +533,11 @@ mod tests {
             "kern  :warn  : [   12.345678] IN=x",
             "[   12.345678] IN=x",
             "[   12.345678] gw kernel: IN=x",
+            "Jun 13 23:29:15 (\"U7PG2,802aa8,v4.0\") kernel: IN=x",
+            "2022-06-08 14:34:33,123 gw kernel: IN=x",
+            "1654698873.123456 gw kernel: IN=x",
+            "k.log:4,52361,1942191038,-;IN=x",
+            "k.log:<4>1 2022-06-08T14:34:33.003Z gw kernel - - - IN=x",
             "[Wed Jun  8 14:34:33 2022] IN=x",
             "messages.1:Jun  8 14:34:33 gw kernel: IN=x",
             "messages.1:17:Jun  8 14:34:33 gw kernel: IN=x",
@@ -484,6 +552,19 @@ mod tests {
         }
         for (line, message) in [
             ("2022-06-08T14:34:33,123456+02:00 FW: IN=x", "FW: IN=x"),
+            ("2022-06-08T14:34:33,123456+02:00 IN=x", "IN=x"),
+            (
+                "2022-06-08T14:34:33,123456+02:00 [UFW BLOCK] IN=x",
+                "[UFW BLOCK] IN=x",
+            ),
+            (
+                "2022-06-08T14:34:33,123456+02:00 SMTP OUT: IN=x",
+                "SMTP OUT: IN=x",
+            ),
+            (
+                "[Wed Jun  8 14:34:33 2022] [UFW BLOCK] IN=x",
+                "[UFW BLOCK] IN=x",
+            ),
             ("[   12.345678][    T1] FW: IN=x", "[    T1] FW: IN=x"),
             ("[   12.345678] FW: IN=x", "FW: IN=x"),
         ] {
@@ -508,8 +589,8 @@ mod tests {
                 "REJECT: IN=x",
             ),
             ("<4>1 2022-06-08T14:34:33Z gw - - - - IN=x", "IN=x"),
-            ("2022-06-08T14:34:33,123456+02:00 IN=x", "IN=x"),
             ("Jun 13 23:29:15 gw FW:IN=x", "FW:IN=x"),
+            ("2022-06-08T14:34:33+02:00 gw FW IN=x", "FW IN=x"),
         ] {
             assert_eq!(
                 who(line),
@@ -534,6 +615,49 @@ mod tests {
             ("2022-06-08 14:34:33,123 INFO [main] IN=x", "INFO"),
             ("2022-06-08 14:34:33,123 - name - IN=x", "-"),
             ("2022-06-08 14:34:33,123 fail2ban.filter [12]: IN=x", ""),
+            (
+                "2022-06-08 14:34:33 rejected EHLO from [198.51.100.66]: syntax: IN=x",
+                "rejected",
+            ),
+            (
+                "[Wed Jun 08 14:34:33.123456 2022] [core:error] [client 1.2.3.4:55] IN=x",
+                "unknown",
+            ),
+            (
+                "[Wed Jun  8 14:34:33 2022] [error] [client 1.2.3.4] IN=x",
+                "httpd",
+            ),
+            (
+                "2022-06-08 14:34:33 1.2.3.4:1194 peer info: IN=x",
+                "1.2.3.4:1194",
+            ),
+            (
+                "2022-06-08 14:34:33.123 UTC [12] app@db STATEMENT:  IN=x",
+                "UTC",
+            ),
+            ("2022-06-08T14:34:33.123456789Z stdout F IN=x", "stdout"),
+            ("2022-06-08T14:34:33.123456Z 12 [Note] IN=x", "12"),
+            ("2022-06-08T14:34:33.123+0200 I NETWORK  [conn1] IN=x", "I"),
+            ("2022-06-08T14:34:33Z error c.e.Foo IN=x", "error"),
+            (
+                "2022-06-08T14:34:33Z gw proftpd[12] gw (1.2.3.4): IN=x",
+                "proftpd",
+            ),
+            ("1654698873.123456 gw app IN=x", "gw"),
+            ("1654698873.123    100 1.2.3.4 TCP_MISS/200 IN=x", "unknown"),
+            ("[   12.345678] (II) IN=x", "Xorg"),
+            ("2022/06/08 14:34:33 [error] IN=x", "unknown"),
+            ("[08-Jun-2022 14:34:33 UTC] PHP Notice: IN=x", "unknown"),
+            ("[2022-06-08T14:34:33,123][INFO ] IN=x", "unknown"),
+            ("14:34:33.123 [main] INFO IN=x", "unknown"),
+            ("I0608 14:34:33.123456 123 f.cc:12] IN=x", "unknown"),
+            ("INFO:mod:IN=x", "unknown"),
+            ("WARNING:root:kernel: IN=x", "unknown"),
+            ("type=AVC msg=audit(1654698873.123:45): IN=x", "unknown"),
+            ("app_1  | IN=x", "unknown"),
+            ("k.log:12,1,1,-;IN=x", "user space"),
+            ("k.log:user  :warn  : [   12.345678] IN=x", "user"),
+            ("my logs/m:Jun  8 14:34:33 gw app: IN=x", "unknown"),
             ("2022-06-08T14:34:33,123456+02:00 gw app[1]: IN=x", "app"),
             ("2022-06-08T14:34:33,123456+02:00 app[1]: IN=x", "app"),
             ("<14>1 2022-06-08T14:34:33Z gw app 12 - - IN=x", "app"),

@@ -46,6 +46,8 @@ struct Open {
     isn: Option<u32>,
     earlier: Vec<u32>,
     packet: Packet,
+    /// Packets that each rule says were repeated; the largest counts.
+    repeated: [Option<(RuleId, u64)>; MAX_RULES],
 }
 
 /// The packet seen last, and which rules have reported it.
@@ -126,7 +128,31 @@ impl Open {
             isn: observation.isn,
             earlier: Vec::new(),
             packet: Packet::new(observation),
+            repeated: [None; MAX_RULES],
         }
+    }
+
+    /// Adds `packets` to those that `rule` says were repeated; answers by how many that exceeds what
+    /// any rule has said.
+    fn note_repeated(&mut self, rule: RuleId, packets: u64) -> u64 {
+        let largest = |repeated: &[Option<(RuleId, u64)>]| {
+            repeated
+                .iter()
+                .flatten()
+                .map(|(_, count)| *count)
+                .max()
+                .unwrap_or(0)
+        };
+        let before = largest(&self.repeated);
+        let own = self
+            .repeated
+            .iter()
+            .position(|slot| slot.is_none_or(|(known, _)| known == rule));
+        if let Some(own) = own {
+            let (_, count) = self.repeated[own].unwrap_or((rule, 0));
+            self.repeated[own] = Some((rule, count + packets));
+        }
+        largest(&self.repeated) - before
     }
 
     fn note(&mut self, observation: &Observation, packets: u64) -> Seen {
@@ -137,7 +163,7 @@ impl Open {
             is_orphan: false,
         };
         if observation.repeats > 0 {
-            return known(packets);
+            return known(self.note_repeated(observation.rule, packets));
         }
         match (self.isn, observation.isn) {
             (Some(own), Some(isn)) if own == isn => {}

@@ -7,12 +7,16 @@ use hashbrown::HashMap;
 
 use super::attempts::Seen;
 use super::destinations::Destinations;
+use super::identity::Identity;
 use crate::detection::Detectors;
 use crate::model::{
-    Detector, DeviceId, DeviceKey, Finding, Interface, Mac, Observation, Timestamp, Verdict,
+    Detector, DeviceBasis, DeviceId, DeviceKey, Finding, Interface, Mac, Observation, Timestamp,
+    Verdict,
 };
 use crate::settings::{Limits, Settings};
 
+/// Addresses that are kept of a device.
+const MAX_ADDRESSES: usize = 16;
 /// Devices looked at to find the one to forget.
 const EVICTION_SAMPLE: usize = 16;
 
@@ -21,11 +25,17 @@ const EVICTION_SAMPLE: usize = 16;
 pub struct Device {
     /// By what it is told from others.
     pub key: DeviceKey,
+    /// On what grounds it is named.
+    pub basis: DeviceBasis,
+    /// Its name as it gave it to the DHCP server: hostile text.
+    pub hostname: Option<String>,
+    /// Addresses it was seen with, the latest last; at most 16.
+    pub addresses: Vec<IpAddr>,
     /// SYN packets.
     pub syns: u64,
     /// Attempts.
     pub attempts: u64,
-    /// First attempt.
+    /// First packet.
     pub first_seen: Timestamp,
     /// Last packet.
     pub last_seen: Timestamp,
@@ -33,6 +43,7 @@ pub struct Device {
     pub peak_per_minute: u64,
     /// What the detectors said, first to last.
     pub findings: Vec<Finding>,
+    lease_mac: Option<Mac>,
     mac: Seldom<Mac>,
     interface: Seldom<Interface>,
     minute: (i64, u64),
@@ -78,9 +89,13 @@ pub struct DeviceDestinations {
 }
 
 impl Device {
-    fn new(key: DeviceKey, time: Timestamp, state: FixedState) -> Self {
+    fn new(identity: &Identity<'_>, time: Timestamp, state: FixedState) -> Self {
         Self {
-            key,
+            key: identity.key,
+            basis: identity.basis,
+            hostname: identity.hostname.map(str::to_owned),
+            addresses: Vec::new(),
+            lease_mac: identity.mac,
             syns: 0,
             attempts: 0,
             first_seen: time,
@@ -96,9 +111,9 @@ impl Device {
         }
     }
 
-    /// Source MAC of its frames, where all that have one agree.
+    /// Its MAC: as its lease has it, else the source of its frames, where all that have one agree.
     pub fn mac(&self) -> Option<Mac> {
-        self.mac.get()
+        self.lease_mac.or(self.mac.get())
     }
 
     /// Interface that its packets came in by, where all agree.
@@ -141,6 +156,7 @@ impl Device {
         self.syns += seen.packets;
         self.first_seen = self.first_seen.min(observation.time);
         self.last_seen = self.last_seen.max(observation.time);
+        self.note_address(observation.tuple.source);
         if let Some(mac) = observation.mac {
             self.mac.note(mac);
         }
@@ -153,6 +169,17 @@ impl Device {
             self.count_minute(observation.time);
         }
         is_attempt
+    }
+
+    fn note_address(&mut self, address: IpAddr) {
+        if self.addresses.last() == Some(&address) {
+            return;
+        }
+        self.addresses.retain(|known| *known != address);
+        if self.addresses.len() == MAX_ADDRESSES {
+            self.addresses.remove(0);
+        }
+        self.addresses.push(address);
     }
 
     fn count_minute(&mut self, time: Timestamp) {
@@ -200,23 +227,23 @@ impl Devices {
         self.places.iter().map(|(id, device)| (*id, device))
     }
 
-    /// The device that `key` tells, new where it is not known; and its place.
+    /// The device of that identity, new where it is not known; and its place.
     pub(super) fn get_or_insert(
         &mut self,
-        key: DeviceKey,
+        identity: &Identity<'_>,
         time: Timestamp,
     ) -> (usize, &mut Device) {
-        let place = match self.index.get(&key) {
+        let place = match self.index.get(&identity.key) {
             Some(&place) => place,
-            None => self.insert(key, time),
+            None => self.insert(identity, time),
         };
         (place, &mut self.places[place].1)
     }
 
-    fn insert(&mut self, key: DeviceKey, time: Timestamp) -> usize {
+    fn insert(&mut self, identity: &Identity<'_>, time: Timestamp) -> usize {
         let device = (
             DeviceId(self.next_id),
-            Device::new(key, time, self.state.clone()),
+            Device::new(identity, time, self.state.clone()),
         );
         self.next_id = self.next_id.wrapping_add(1);
         let place = if self.places.len() < self.limits.devices {
@@ -230,7 +257,7 @@ impl Devices {
             self.evicted += 1;
             place
         };
-        self.index.insert(key, place);
+        self.index.insert(identity.key, place);
         place
     }
 

@@ -7,6 +7,7 @@
 mod attempts;
 mod destinations;
 mod devices;
+mod identity;
 mod sentence;
 mod unclaimed;
 
@@ -15,10 +16,12 @@ use std::net::IpAddr;
 use foldhash::quality::FixedState;
 
 pub use devices::{Device, DeviceDestinations};
-pub use sentence::{because, grouped};
+use identity::Identity;
+pub use sentence::{because, called, grouped};
 pub use unclaimed::{Advice, Unclaimed};
 
-use crate::model::{Clock, DeviceId, DeviceKey, Direction, Finding, Observation, Timestamp};
+use crate::attribution::leases::LeaseBook;
+use crate::model::{Clock, DeviceId, Direction, Finding, Observation, Timestamp};
 use crate::settings::Settings;
 use attempts::{Attempts, Seen};
 use devices::Devices;
@@ -82,6 +85,7 @@ impl Totals {
 #[derive(Debug)]
 pub struct Engine {
     settings: Settings,
+    leases: LeaseBook,
     attempts: Attempts,
     devices: Devices,
     unclaimed: Unclaimed,
@@ -91,13 +95,16 @@ pub struct Engine {
 impl Engine {
     /// An engine that has seen nothing. `seed` makes its tables' order unknown to those whose
     /// addresses it keeps; it changes no answer.
-    pub fn new(settings: Settings, seed: u64) -> Self {
+    ///
+    /// `leases` tell who held an address at a time.
+    pub fn new(settings: Settings, leases: LeaseBook, seed: u64) -> Self {
         let state = FixedState::with_seed(seed);
         Self {
             unclaimed: Unclaimed::new(settings.limits.unclaimed, &state),
             attempts: Attempts::new(settings.limits.open_attempts, state.clone()),
             devices: Devices::new(settings.limits, state),
             totals: Totals::default(),
+            leases,
             settings,
         }
     }
@@ -178,8 +185,8 @@ impl Engine {
         is_late: bool,
         direction: Direction,
     ) -> Vec<Effect> {
-        let key = DeviceKey::Address(observation.tuple.source);
-        let (place, device) = self.devices.get_or_insert(key, observation.time);
+        let identity = Identity::of(observation, &self.leases);
+        let (place, device) = self.devices.get_or_insert(&identity, observation.time);
         if !device.count(observation, seen) {
             return Vec::new();
         }

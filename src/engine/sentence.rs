@@ -6,10 +6,29 @@ use std::time::Duration;
 use super::Device;
 use crate::model::{Detector, Finding};
 
-/// Why `device` has its verdict, in one sentence; `name` is what it is called.
-pub fn because(device: &Device, name: &str) -> String {
+/// What a device is called in a sentence: its last address, and what else names it.
+pub fn called(device: &Device) -> String {
+    let known = [
+        device.mac().map(|mac| mac.to_string()),
+        device.hostname.clone(),
+    ];
+    let known: Vec<String> = known.into_iter().flatten().collect();
+    let address = match device.addresses.last() {
+        Some(address) => address.to_string(),
+        None => device.key.to_string(),
+    };
+    if known.is_empty() {
+        address
+    } else {
+        format!("{address} ({})", known.join(", "))
+    }
+}
+
+/// Why `device` has its verdict, in one sentence.
+pub fn because(device: &Device) -> String {
+    let name = called(device);
     let mut sentence = match deciding(device) {
-        Some(finding) => alarm(finding, name),
+        Some(finding) => alarm(finding, &name),
         None => format!("{name} stayed below every limit"),
     };
     let destinations = device.destinations();

@@ -8,7 +8,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Interface, MICROS_PER_SECOND, RuleId, Scope, Tuple, Verdict};
+use crate::model::{DeviceKey, Interface, MICROS_PER_SECOND, RuleId, Scope, Tuple, Verdict};
 
 fn syn(seconds: i64, source: &str, source_port: u16, destination: &str) -> Observation {
     Observation {
@@ -30,7 +30,7 @@ fn syn(seconds: i64, source: &str, source_port: u16, destination: &str) -> Obser
 }
 
 fn run(settings: Settings, observations: impl IntoIterator<Item = Observation>) -> Engine {
-    let mut engine = Engine::new(settings, 7);
+    let mut engine = Engine::new(settings, LeaseBook::default(), 7);
     for observation in observations {
         engine.handle(Input::Syn(observation), observation.time);
     }
@@ -159,7 +159,7 @@ fn ten_new_groups_make_a_device_infected() {
     assert_eq!(device.verdict(), Verdict::Infected);
     assert_eq!(device.findings[0].at_attempt, 10);
     assert_eq!(
-        because(device, PC),
+        because(device),
         "192.168.1.23 contacted mail servers in 10 networks it never used before in 9 s (limit: 10 in 1 h); \
          10 attempts to 10 servers in all, up to 10 a minute"
     );
@@ -210,7 +210,7 @@ fn without_a_time_or_too_late_nothing_is_judged() {
         Verdict::Normal
     );
     assert_eq!(engine.totals().unjudged, 50);
-    let mut engine = Engine::new(Settings::default(), 7);
+    let mut engine = Engine::new(Settings::default(), LeaseBook::default(), 7);
     for observation in bot(PC, 0, 50) {
         engine.handle(Input::LateSyn(observation), Timestamp::from_seconds(1000));
     }
@@ -290,6 +290,45 @@ fn a_mac_is_told_only_while_all_records_agree() {
     assert!(one.devices().next().unwrap().1.mac().is_some());
     let two = run(Settings::default(), [from(1), from(2)]);
     assert!(two.devices().next().unwrap().1.mac().is_none());
+}
+
+#[test]
+fn evidence_follows_the_device_through_its_leases() {
+    let leases = "lease 192.168.1.23 {\n  starts 4 1970/01/01 00:00:00;\n  ends 4 1970/01/01 01:00:00;\n  binding state \
+                  free;\n  hardware ethernet 02:00:00:00:00:01;\n  client-hostname \"reception\";\n}\n\
+                  lease 192.168.1.23 {\n  starts 4 1970/01/01 02:00:00;\n  ends 4 1970/01/01 03:00:00;\n  binding state \
+                  active;\n  hardware ethernet 02:00:00:00:00:02;\n}\n\
+                  lease 192.168.1.24 {\n  starts 4 1970/01/01 02:00:00;\n  ends 4 1970/01/01 03:00:00;\n  binding state \
+                  active;\n  hardware ethernet 02:00:00:00:00:01;\n}\n";
+    let leases = LeaseBook::new([crate::decode::dhcp_lease::decode(leases.as_bytes())]);
+    let mut engine = Engine::new(Settings::default(), leases, 7);
+    for (seconds, source) in [(60, PC), (7260, PC), (7261, "192.168.1.24"), (50_000, PC)] {
+        let observation = syn(seconds, source, 1, MX);
+        engine.handle(Input::Syn(observation), observation.time);
+    }
+    let told: Vec<(String, u64, Option<&str>, String)> = engine
+        .devices()
+        .map(|(_, d)| {
+            (
+                d.key.to_string(),
+                d.attempts,
+                d.hostname.as_deref(),
+                d.basis.to_string(),
+            )
+        })
+        .collect();
+    let row =
+        |key: &str, attempts, name, basis: &str| (key.to_owned(), attempts, name, basis.to_owned());
+    assert_eq!(
+        told,
+        [
+            row("02:00:00:00:00:01", 2, Some("reception"), "lease"),
+            row("02:00:00:00:00:02", 1, None, "lease"),
+            row(PC, 1, None, "lease (not valid then)"),
+        ]
+    );
+    let (_, first) = engine.devices().next().unwrap();
+    assert_eq!(first.addresses.len(), 2);
 }
 
 proptest! {

@@ -12,7 +12,7 @@ mod time;
 
 pub use address::{Group, Interface, Mac, Networks, ParseMacError};
 pub use attempt::{Direction, Scope, Tuple};
-pub use device::{DeviceId, DeviceKey};
+pub use device::{DeviceBasis, DeviceId, DeviceKey};
 pub use finding::{Detector, Finding, Verdict};
 pub use observation::{Clock, Observation, RuleId};
 pub use time::{MICROS_PER_SECOND, Timestamp};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::merge::Merge;
 use super::progress::Progress;
+use crate::attribution::leases::LeaseBook;
 use crate::engine::{self, Engine};
 use crate::model::Timestamp;
 use crate::settings::Settings;
@@ -16,6 +17,8 @@ pub(crate) struct Offline {
     pub(crate) locations: Vec<Location>,
     /// How lines are read.
     pub(crate) reading: Reading,
+    /// Who held which address when.
+    pub(crate) leases: LeaseBook,
     /// Whether progress may be shown.
     pub(crate) shows_progress: bool,
 }
@@ -32,7 +35,8 @@ pub(crate) struct Answer {
 
 impl Offline {
     /// Reads everything; `seed` is for the engine's tables.
-    pub(crate) fn run(self, settings: Settings, now: Timestamp, seed: u64) -> Answer {
+    pub(crate) fn run(mut self, settings: Settings, now: Timestamp, seed: u64) -> Answer {
+        let leases = std::mem::take(&mut self.leases);
         let mut errors = Vec::new();
         let inputs = self.open(now, &mut errors);
         let order: Vec<(String, bool)> = inputs
@@ -60,7 +64,7 @@ impl Offline {
             .collect();
         let mut merge = Merge::new(waiting);
         let mut open = |pending: Pending| pending.start(&self.reading);
-        let mut engine = Engine::new(settings, seed);
+        let mut engine = Engine::new(settings, leases, seed);
         let mut reached = Timestamp::from_micros(i64::MIN);
         while let Some((observation, is_late)) = merge.next(&mut open) {
             reached = reached.max(observation.time);

@@ -10,8 +10,10 @@ const MAX_LINE: usize = CHUNK;
 /// A reader of chunks. Whoever holds it reads the next one; several threads take turns.
 pub(super) struct ChunkReader<R> {
     reader: R,
+    /// The begun line, at most [`MAX_LINE`] bytes of it, without NULs before it.
     carry: Vec<u8>,
     next: u64,
+    /// Whether what comes up to the next line feed belongs to a line that has been cut.
     is_discarding: bool,
     is_at_end: bool,
 }
@@ -20,40 +22,42 @@ pub(super) struct ChunkReader<R> {
 #[derive(Default)]
 pub(super) struct Chunk {
     buffer: Vec<u8>,
-    length: usize,
+    start: usize,
+    end: usize,
 }
 
 impl Chunk {
-    /// The lines in it, without their line feeds.
+    /// The lines in it, without their line feeds; of a longer line its first [`MAX_LINE`] bytes.
     pub(super) fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        let text = &self.buffer[..self.length];
+        let text = &self.buffer[self.start..self.end];
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         let mut start = 0;
         let ends = memchr::memchr_iter(b'\n', text).chain(std::iter::once(text.len()));
         ends.map(move |end| {
-            let line = &text[start..end];
+            let line = without_hole(&text[start..end]);
             start = end + 1;
-            line
+            &line[..line.len().min(MAX_LINE)]
         })
     }
 
-    fn fill_from(&mut self, reader: &mut impl Read) -> io::Result<bool> {
-        while self.length < CHUNK {
-            match reader.read(&mut self.buffer[self.length..]) {
-                Ok(0) => return Ok(true),
-                Ok(read) => self.length += read,
+    fn read_some(&mut self, reader: &mut impl Read) -> io::Result<usize> {
+        loop {
+            match reader.read(&mut self.buffer[self.end..]) {
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(false)
     }
+}
 
-    /// Drops what comes before `start`.
-    fn drop_front(&mut self, start: usize) {
-        self.buffer.copy_within(start..self.length, 0);
-        self.length -= start;
-    }
+/// A log that was truncated under its writer has a hole before the next line, which reads as NULs.
+fn without_hole(line: &[u8]) -> &[u8] {
+    let start = line.iter().position(|&b| b != 0).unwrap_or(line.len());
+    &line[start..]
 }
 
 impl<R: Read> ChunkReader<R> {
@@ -69,61 +73,60 @@ impl<R: Read> ChunkReader<R> {
 
     /// Reads the next chunk; answers its number, or none at the end.
     pub(super) fn read(&mut self, chunk: &mut Chunk) -> io::Result<Option<u64>> {
-        chunk.buffer.resize(CHUNK + MAX_LINE, 0);
+        chunk.buffer.resize(MAX_LINE + CHUNK, 0);
         loop {
-            chunk.buffer[..self.carry.len()].copy_from_slice(&self.carry);
-            chunk.length = self.carry.len();
+            chunk.start = 0;
+            chunk.end = self.carry.len();
+            chunk.buffer[..chunk.end].copy_from_slice(&self.carry);
             self.carry.clear();
-            if !self.is_at_end {
-                self.is_at_end = chunk.fill_from(&mut self.reader)?;
-            }
-            if chunk.length == 0 {
-                return Ok(None);
+            while !self.is_at_end {
+                self.is_at_end = chunk.read_some(&mut self.reader)? == 0;
+                if chunk.end >= CHUNK {
+                    break;
+                }
             }
             self.cut(chunk);
-            if chunk.length > 0 {
+            if chunk.start < chunk.end {
                 let number = self.next;
                 self.next += 1;
                 return Ok(Some(number));
             }
+            if self.is_at_end && self.carry.is_empty() {
+                return Ok(None);
+            }
         }
     }
 
-    /// Keeps the whole lines; what follows the last of them is carried into the next chunk.
+    /// Keeps the whole lines; the line that is begun after the last of them is carried into the next
+    /// chunk, or cut where it is too long already.
     fn cut(&mut self, chunk: &mut Chunk) {
         if self.is_discarding {
-            match memchr::memchr(b'\n', &chunk.buffer[..chunk.length]) {
+            match memchr::memchr(b'\n', &chunk.buffer[..chunk.end]) {
                 Some(end) => {
-                    chunk.drop_front(end + 1);
+                    chunk.start = end + 1;
                     self.is_discarding = false;
                 }
-                None => chunk.length = 0,
+                None => chunk.start = chunk.end,
             }
         }
-        let text = &chunk.buffer[..chunk.length];
-        match memchr::memrchr(b'\n', text) {
-            Some(last) => {
-                self.carry.extend_from_slice(&text[last + 1..]);
-                chunk.length = last + 1;
-            }
-            None if self.is_at_end => {}
-            // A log truncated under its writer begins with a hole, which reads as NULs.
-            None if text.iter().all(|&b| b == 0) => chunk.length = 0,
-            None if text.first() == Some(&0) => {
-                let start = text.iter().position(|&b| b != 0).unwrap_or(text.len());
-                self.carry.extend_from_slice(&text[start..]);
-                chunk.length = 0;
-            }
-            None => self.is_discarding = chunk.length > 0,
-        }
-        // A carried part that fills a chunk leaves no room to read: it is a line too long.
-        if self.carry.len() >= MAX_LINE {
-            self.carry.truncate(MAX_LINE - 1);
+        let text = &chunk.buffer[chunk.start..chunk.end];
+        let whole = memchr::memrchr(b'\n', text).map_or(0, |last| last + 1);
+        let begun = without_hole(&text[whole..]);
+        if begun.is_empty() {
+            chunk.end = chunk.start + whole;
+        } else if self.is_at_end {
+            // The last line needs no line feed.
+        } else if begun.len() <= MAX_LINE {
+            self.carry.extend_from_slice(begun);
+            chunk.end = chunk.start + whole;
+        } else {
+            self.is_discarding = true;
         }
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests {
     use super::*;
 
@@ -184,18 +187,40 @@ mod tests {
             assert_eq!(lines.first().unwrap(), b"first");
             assert_eq!(lines.last().unwrap(), b"last");
             assert_eq!(lines.len(), 3);
-            assert!(lines[1].len() <= CHUNK + MAX_LINE);
+            assert_eq!(lines[1].len(), MAX_LINE);
         }
     }
 
     #[test]
-    fn a_hole_before_a_line_is_skipped() {
-        for hole in [10, CHUNK, 3 * CHUNK + 5] {
-            let mut text = vec![0; hole];
-            text.extend_from_slice(b"Jun  8 line\nnext\n");
-            let lines = lines(&text, 100_000);
-            assert_eq!(lines.len(), 2, "{hole}");
-            assert!(lines[0].ends_with(b"Jun  8 line"), "{hole}");
+    fn a_hole_before_a_line_is_skipped_wherever_it_lies() {
+        for hole in [10, CHUNK, MAX_LINE + 1, 3 * CHUNK + 5] {
+            for before in [0, 1, CHUNK - hole % CHUNK, CHUNK + 7] {
+                let mut text = b"x\n".repeat(before);
+                text.extend(std::iter::repeat_n(0, hole));
+                text.extend_from_slice(b"Jun  8 line\nnext\n");
+                let lines = lines(&text, 100_000);
+                assert_eq!(lines.len(), before + 2, "{hole} {before}");
+                assert_eq!(lines[before], b"Jun  8 line", "{hole} {before}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_a_line_lies_does_not_change_how_it_is_cut() {
+        for length in [MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, 2 * MAX_LINE] {
+            for before in [0, 1, CHUNK / 2 - 1, CHUNK / 2, CHUNK - 3] {
+                let mut text = b"x\n".repeat(before);
+                text.extend((0..length).map(|i| b'a' + (i % 26) as u8));
+                text.extend_from_slice(b"\nnext\n");
+                let expected: Vec<u8> = (0..length.min(MAX_LINE))
+                    .map(|i| b'a' + (i % 26) as u8)
+                    .collect();
+                for step in [1_000_000, 10_007] {
+                    let lines = lines(&text, step);
+                    assert!(lines[before] == expected, "{length} {before} {step}");
+                    assert_eq!(lines[before + 1..], [b"next".to_vec()]);
+                }
+            }
         }
     }
 }

@@ -157,8 +157,8 @@ impl<'a> Lines<'a> {
                     LastLine::None => {
                         part.leading_repeats = part.leading_repeats.saturating_add(times);
                     }
-                    LastLine::Syn(syn) => part.syns.push(syn.repeated(times)),
-                    LastLine::Other => {}
+                    LastLine::Syn(syn) if times > 0 => part.syns.push(syn.repeated(times)),
+                    LastLine::Syn(_) | LastLine::Other => {}
                 }
                 self.skip(Skip::RepeatMarker);
             }
@@ -167,6 +167,7 @@ impl<'a> Lines<'a> {
                 part.last_line = LastLine::Other;
                 self.skip(Skip::NotAPacket);
             }
+            Content::Skipped(Skip::Empty) => self.skip(Skip::Empty),
             Content::Skipped(skip) => {
                 part.last_line = LastLine::Other;
                 if let (Skip::OtherProgram, Origin::Program(tag)) = (skip, decoded.origin)

@@ -72,7 +72,7 @@ pub(super) struct Undated {
 impl Undated {
     /// The same packet, `times` more.
     pub(super) fn repeated(mut self, times: u32) -> Self {
-        self.observation.repeats = times.max(1);
+        self.observation.repeats = times;
         self
     }
 }

@@ -192,8 +192,13 @@ impl Stream {
         let is_off = |before, after| is_outlier(before, time, after);
         let mended = match (self.before, self.queue.front().map(|next| next.time)) {
             (Some(before), Some(after)) if is_off(before, after) => Some(before),
-            // The first one has a predecessor only in its successor.
-            (None, Some(after)) if time > after && is_off(after, after) => Some(after),
+            // The first one has no predecessor: it is off where the next two agree against it.
+            (None, Some(after)) if time > after && is_off(after, after) => {
+                let third = self.queue.get(1).map(|next| next.time);
+                third
+                    .is_some_and(|third| !is_outlier(third, after, time))
+                    .then_some(after)
+            }
             _ => None,
         };
         if let Some(time) = mended {
@@ -209,8 +214,8 @@ impl Iterator for Stream {
     type Item = Observation;
 
     fn next(&mut self) -> Option<Observation> {
-        // One record ahead, for its time tells whether this one's is off.
-        while self.queue.len() < 2 && self.take_part() {}
+        // Two records ahead, for their times tell whether this one's is off.
+        while self.queue.len() < 3 && self.take_part() {}
         let observation = self.queue.pop_front()?;
         Some(self.mend(observation))
     }

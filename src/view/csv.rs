@@ -40,7 +40,7 @@ fn row(device: &ReportDevice) -> [String; COLUMNS.len()] {
         or_empty(&device.mac),
         or_empty(&device.hostname),
         or_empty(&device.interface),
-        device.basis.to_owned(),
+        device.basis.clone(),
         device.verdict.to_string(),
         device.syns.to_string(),
         device.attempts.to_string(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::engine::{Advice, Device, Engine, because};
-use crate::model::{Clock, Direction, Finding, Timestamp, Verdict};
+use crate::model::{Clock, DeviceBasis, Direction, Finding, Timestamp, Verdict};
 use crate::source::Outcome;
 
 /// The schema's name.
@@ -100,7 +100,7 @@ pub(super) struct ReportDevice {
     pub(super) hostname: Option<String>,
     vendor: Option<String>,
     pub(super) interface: Option<String>,
-    pub(super) basis: &'static str,
+    pub(super) basis: String,
     pub(super) syns: u64,
     pub(super) attempts: u64,
     pub(super) destinations: usize,
@@ -265,23 +265,20 @@ impl Totals {
 
 impl ReportDevice {
     fn new(device: &Device, top: usize) -> Self {
-        let id = device.key.to_string();
         let mac = device.mac().map(|mac| mac.to_string());
-        let name = match &mac {
-            Some(mac) => format!("{id} ({mac})"),
-            None => id.clone(),
-        };
         let destinations = device.destinations();
         Self {
-            addresses: vec![id.clone()],
-            hostname: None,
+            id: device.key.to_string(),
+            addresses: device
+                .addresses
+                .iter()
+                .rev()
+                .map(ToString::to_string)
+                .collect(),
+            hostname: device.hostname.clone(),
             vendor: None,
             interface: device.interface().map(|interface| interface.name()),
-            basis: if mac.is_some() {
-                "address, with the MAC as logged"
-            } else {
-                "address"
-            },
+            basis: basis(device),
             syns: device.syns,
             attempts: device.attempts,
             destinations: destinations.addresses,
@@ -295,7 +292,7 @@ impl ReportDevice {
             last_seen: device.last_seen.to_string(),
             peak_per_minute: device.peak_per_minute,
             verdict: device.verdict(),
-            because: because(device, &name),
+            because: because(device),
             findings: device.findings.iter().map(ReportFinding::new).collect(),
             top_destinations: device
                 .top_destinations(top)
@@ -305,9 +302,16 @@ impl ReportDevice {
                     attempts,
                 })
                 .collect(),
-            id,
             mac,
         }
+    }
+}
+
+/// On what grounds a device is named, as reports say it.
+fn basis(device: &Device) -> String {
+    match (device.basis, device.mac()) {
+        (DeviceBasis::Address, Some(_)) => "address, with the MAC as logged".to_owned(),
+        (basis, _) => basis.to_string(),
     }
 }
 
