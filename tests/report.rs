@@ -256,7 +256,6 @@ fn wrong_usage_is_explained() {
             &["--format", "yaml", OFFICE],
             "possible values: table, json, csv",
         ),
-        (&[], "required arguments"),
     ] {
         let output = report(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

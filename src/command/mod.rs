@@ -1,13 +1,19 @@
 //! Floor 8: one file a verb. Here the exit status is decided, and errors become words.
 
+mod devices;
+mod explain;
+mod output;
 mod report;
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::settings::flags::{Flags, Verb};
+use crate::source::{InputError, SkippedLeases};
+use crate::view::for_terminal;
 
 /// Exit status: something could not be done.
 const FAILED: u8 = 1;
@@ -31,13 +37,41 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    let Verb::Report(report) = flags.verb;
-    report::run(&report).into()
+    match flags.verb {
+        Verb::Report(flags) => report::run(&flags),
+        Verb::Devices(flags) => devices::run(&flags),
+        Verb::Explain(flags) => explain::run(&flags),
+    }
+    .into()
 }
 
 /// Says something on standard error.
 fn say(line: &str) {
     use std::io::Write;
     // Where standard error is gone there is nobody to tell.
-    let _ = writeln!(anstream::stderr(), "smtpwatch: {line}");
+    let _ = writeln!(anstream::stderr(), "smtpwatch: {}", for_terminal(line));
+}
+
+fn say_all(errors: &[InputError]) {
+    for error in errors {
+        say(&error.to_string());
+    }
+}
+
+fn say_skipped(skipped: &[SkippedLeases]) {
+    for SkippedLeases { name, reasons } in skipped {
+        let reasons: Vec<String> = reasons
+            .iter()
+            .map(|(reason, count)| format!("{reason} {count}"))
+            .collect();
+        say(&format!("{name}: passed over: {}", reasons.join(", ")));
+    }
+}
+
+/// Whether an error only says that nobody reads the answer any more (`| head`).
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .root_cause()
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

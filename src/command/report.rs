@@ -1,20 +1,15 @@
 //! `smtpwatch report`: the one-shot answer.
 
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
-use anstream::{AutoStream, ColorChoice};
-use anyhow::Context;
-
-use super::{BLIND, FAILED, INFECTED, USAGE, say};
-use crate::attribution::leases::LeaseBook;
+use super::output::{deliver, overwrites};
+use super::{BLIND, FAILED, INFECTED, USAGE, is_broken_pipe, say, say_all, say_skipped};
 use crate::decode::kernel_log::Decoder;
 use crate::runtime::{Answer, Offline, clock};
 use crate::settings::Settings;
 use crate::settings::flags::{Format, Report as Flags};
-use crate::source::{InputError, Reading, expand};
+use crate::source::{InputError, Location, Reading, expand, lease_book, system_locations};
 use crate::view::{self, Layout, Report};
 
 /// Runs the verb; answers the exit status.
@@ -27,34 +22,52 @@ pub(super) fn run(flags: &Flags) -> u8 {
             return USAGE;
         }
     };
-    let (locations, mut errors) = expand(&flags.inputs);
+    if let Some(output) = &flags.print.output
+        && overwrites(
+            output,
+            &[flags.inputs.as_slice(), flags.leases.as_slice()].concat(),
+        )
+    {
+        say(&format!(
+            "{}: is an input, and the answer would overwrite it",
+            output.display()
+        ));
+        return USAGE;
+    }
+    let (locations, mut errors) = if flags.inputs.is_empty() {
+        system_locations(settings.window.since)
+    } else {
+        expand(&flags.inputs)
+    };
+    if locations.is_empty() && errors.is_empty() && flags.inputs.is_empty() {
+        errors.push(InputError::NothingHere);
+    }
+    let (leases, skipped_leases, mut lease_errors) =
+        lease_book(flags.leases.iter().map(AsRef::as_ref), now);
+    errors.append(&mut lease_errors);
     let offline = Offline {
         locations,
         reading: reading(flags, &settings),
-        leases: LeaseBook::default(),
+        leases,
         shows_progress: !flags.quiet,
     };
     // Unknown to whoever chooses the addresses in the log.
     let seed = RandomState::new().hash_one(0);
     let mut answer = offline.run(settings, now, seed);
     errors.append(&mut answer.errors);
-    nothing_inside(flags, &answer, &mut errors);
+    errors.extend(folders_without_logs(flags, &answer));
     let report = Report::new(&answer.engine, &answer.outcomes, now, flags.top);
-    for error in &errors {
-        say(&error.to_string());
-    }
+    say_all(&errors);
     if !flags.quiet {
+        say_skipped(&skipped_leases);
         report.notes.lines.iter().for_each(|line| say(line));
     }
-    if let Err(error) = print(flags, &report)
-        && error
-            .root_cause()
-            .downcast_ref::<io::Error>()
-            .map(io::Error::kind)
-            != Some(io::ErrorKind::BrokenPipe)
+    let printed = print(flags, &report);
+    if let Err(error) = &printed
+        && !is_broken_pipe(error)
     {
         say(&format!("{error:#}"));
-        return FAILED;
+        return status(flags, &report, &errors).max(FAILED);
     }
     status(flags, &report, &errors)
 }
@@ -69,54 +82,39 @@ fn reading(flags: &Flags, settings: &Settings) -> Reading {
 }
 
 /// A folder in which nothing was of a known kind is an error of its own.
-fn nothing_inside(flags: &Flags, answer: &Answer, errors: &mut Vec<InputError>) {
-    if !answer.outcomes.is_empty() || !errors.is_empty() {
-        return;
-    }
-    errors.extend(flags.inputs.iter().map(|path| InputError::NothingInside {
-        name: path.to_string_lossy().into_owned(),
-    }));
+fn folders_without_logs<'a>(
+    flags: &'a Flags,
+    answer: &'a Answer,
+) -> impl Iterator<Item = InputError> + 'a {
+    let has_input = |folder: &Path| {
+        let was_read = answer
+            .outcomes
+            .iter()
+            .any(|o| Path::new(&o.name).starts_with(folder));
+        was_read || answer.errors.iter().any(|e| e.is_within(folder))
+    };
+    flags
+        .inputs
+        .iter()
+        .filter(move |path| path.is_dir() && !has_input(path))
+        .map(|path| InputError::NothingInside {
+            name: Location::Named(path.clone()).name(),
+        })
 }
 
 fn print(flags: &Flags, report: &Report) -> anyhow::Result<()> {
-    let layout = |width| Layout {
-        zone: flags.zone(),
-        top: flags.top,
-        width,
-    };
-    match &flags.output {
-        Some(path) => {
-            let file = File::create(path).with_context(|| cannot_write(path))?;
-            let mut to = BufWriter::new(AutoStream::new(file, ColorChoice::Never));
-            write(flags.format(), report, &layout(None), &mut to)
-                .and_then(|()| to.flush())
-                .with_context(|| cannot_write(path))
+    deliver(flags.print.output.as_deref(), |to, width| {
+        let layout = Layout {
+            zone: flags.zone(),
+            top: flags.top,
+            width,
+        };
+        match flags.print.format() {
+            Format::Table => view::table(report, &layout, to),
+            Format::Json => view::json(report, to),
+            Format::Csv => view::csv(report, to),
         }
-        None => {
-            let width = io::stdout().is_terminal().then(terminal_width).flatten();
-            let choice = AutoStream::choice(&io::stdout());
-            let mut to = BufWriter::new(AutoStream::new(io::stdout(), choice));
-            write(flags.format(), report, &layout(width), &mut to)
-                .and_then(|()| to.flush())
-                .context("cannot write to standard output")
-        }
-    }
-}
-
-fn cannot_write(path: &Path) -> String {
-    format!("{}: cannot be written", path.display())
-}
-
-fn write(format: Format, report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result<()> {
-    match format {
-        Format::Table => view::table(report, layout, to),
-        Format::Json => view::json(report, to),
-        Format::Csv => view::csv(report, to),
-    }
-}
-
-fn terminal_width() -> Option<u16> {
-    comfy_table::Table::new().width()
+    })
 }
 
 /// 3 before 4 before 1.

@@ -11,8 +11,6 @@ mod identity;
 mod sentence;
 mod unclaimed;
 
-use std::net::IpAddr;
-
 use foldhash::quality::FixedState;
 
 pub use devices::{Device, DeviceDestinations};
@@ -121,7 +119,7 @@ impl Engine {
         }
         self.totals.late += u64::from(is_late);
         self.note_time(observation.time);
-        let direction = self.direction(observation.tuple.source, observation.tuple.destination);
+        let direction = self.settings.direction(&observation.tuple);
         self.unclaimed.note(direction, &observation.tuple);
         let seen = self.attempts.note(&observation, now);
         self.totals.evicted_attempts = self.attempts.evicted();
@@ -164,18 +162,6 @@ impl Engine {
     fn note_time(&mut self, time: Timestamp) {
         let (first, last) = self.totals.span.unwrap_or((time, time));
         self.totals.span = Some((first.min(time), last.max(time)));
-    }
-
-    fn direction(&self, source: IpAddr, destination: IpAddr) -> Direction {
-        let is_own = |address| self.settings.gateway.contains(&address);
-        let is_inside = |address| self.settings.lan.contains(address) || is_own(address);
-        match (is_inside(source), is_inside(destination)) {
-            _ if is_own(source) => Direction::Gateway,
-            (true, true) => Direction::Internal,
-            (true, false) => Direction::Outbound,
-            (false, true) => Direction::Inbound,
-            (false, false) => Direction::External,
-        }
     }
 
     fn count(

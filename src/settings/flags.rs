@@ -1,6 +1,7 @@
 //! The flags of the command line: parsed as they are given, then resolved with the time and the
 //! zone into [`Settings`].
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -29,8 +30,12 @@ pub struct Flags {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Name the machines that send mail directly, from logs: the one-shot answer.
+    /// Name the machines that send mail directly, from logs and captures: the one-shot answer.
     Report(Report),
+    /// List the devices that DHCP leases name.
+    Devices(Devices),
+    /// Show what is made of a line, a log or a capture, and why it counts or does not.
+    Explain(Explain),
 }
 
 /// The flags of `report`.
@@ -41,14 +46,19 @@ where at least one device is infected, and 4 where the answer is not to be trust
 seen (late records, losses, no right to read, a LAN that claims nobody).
 
 Examples:
-  smtpwatch report /var/log/messages
+  smtpwatch report
+  smtpwatch report --leases /var/lib/misc/dnsmasq.leases /var/log/messages*
   journalctl -k -o short-iso | smtpwatch report -
   smtpwatch report --since yesterday --lan 198.51.100.0/24 /var/log"
 )]
 pub struct Report {
-    /// Logs, folders of logs, or - for standard input.
-    #[arg(value_name = "FILE|DIR|-", required = true)]
+    /// Logs, captures, folders of them, or - for standard input; each also compressed [default: this system's journal
+    /// and logs].
+    #[arg(value_name = "FILE|DIR|-")]
     pub inputs: Vec<PathBuf>,
+    /// DHCP leases (dnsmasq, ISC dhcpd, Kea) that name the devices; can be given again.
+    #[arg(long, value_name = "FILE")]
+    pub leases: Vec<PathBuf>,
     /// Count only from this time on: 2026-03-01, "2026-03-01 08:00", RFC 3339, today, yesterday, or an age (90m, 12h, 7d).
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
@@ -76,21 +86,82 @@ pub struct Report {
     /// Rows of the table, and destinations shown for a device.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,
-    /// How to print the answer.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub format: Format,
-    /// Short for --format json.
-    #[arg(long, conflicts_with = "format")]
-    pub json: bool,
-    /// Write the answer to this file instead of standard output.
-    #[arg(long, short, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    /// How and where to print.
+    #[command(flatten)]
+    pub print: Print,
     /// Let the exit status tell the answer.
     #[arg(long)]
     pub exit_code: bool,
     /// No notes on standard error; errors still.
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// The flags of `devices`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smtpwatch devices --leases /var/lib/misc/dnsmasq.leases
+  smtpwatch devices --leases /var/lib/dhcp/dhcpd.leases --json")]
+pub struct Devices {
+    /// DHCP leases (dnsmasq, ISC dhcpd, Kea); can be given again.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub leases: Vec<PathBuf>,
+    /// Zone of the times shown [default: the system's].
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    pub timezone: Option<TimeZone>,
+    /// How and where to print.
+    #[command(flatten)]
+    pub print: Print,
+}
+
+/// The flags of `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smtpwatch explain 'Jun  8 14:34:33 gw kernel: IN=eth1 OUT=eth0 SRC=192.168.1.23 DST=203.0.113.9 PROTO=TCP ...'
+  tail -n 3 /var/log/messages | smtpwatch explain -")]
+pub struct Explain {
+    /// A line, a file, or - for standard input.
+    #[arg(value_name = "LINE|-|FILE", allow_hyphen_values = true)]
+    pub subject: OsString,
+    /// Records explained at the most.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: usize,
+    /// An inside network; can be given again [default: the private ranges].
+    #[arg(long, value_name = "CIDR", value_parser = network, value_delimiter = ',')]
+    pub lan: Vec<IpNet>,
+    /// An address of the gateway itself; can be given again.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub gateway: Vec<IpAddr>,
+    /// A watched TCP port; can be given again [default: 25].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), value_delimiter = ',')]
+    pub port: Vec<u16>,
+    /// Take this program's lines for the kernel's too.
+    #[arg(long, value_name = "NAME")]
+    pub tag: Vec<String>,
+    /// One JSON object a record.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How and where an answer is printed.
+#[derive(Debug, Args)]
+pub struct Print {
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Short for --format json.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Write the answer to this file instead of standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+impl Print {
+    /// The format asked for, whichever way.
+    pub fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
 }
 
 /// How an answer is printed.
@@ -154,12 +225,7 @@ pub enum FlagError {
 impl Report {
     /// The zone of stamps and output.
     pub fn zone(&self) -> TimeZone {
-        self.timezone.clone().unwrap_or_else(TimeZone::system)
-    }
-
-    /// The format asked for, whichever way.
-    pub fn format(&self) -> Format {
-        if self.json { Format::Json } else { self.format }
+        or_system(self.timezone.as_ref())
     }
 
     /// The settings that these flags make at `now`.
@@ -183,19 +249,45 @@ impl Report {
         {
             return Err(FlagError::Window { since, until });
         }
-        let defaults = Settings::default();
         Ok(Settings {
             ports: Ports::new(self.port.iter().copied()),
-            lan: if self.lan.is_empty() {
-                defaults.lan
-            } else {
-                Networks::new(self.lan.iter().copied())
-            },
+            lan: lan(&self.lan),
             gateway: self.gateway.clone(),
             scope: self.direction.into(),
             window,
-            ..defaults
+            ..Settings::default()
         })
+    }
+}
+
+impl Devices {
+    /// The zone of output.
+    pub fn zone(&self) -> TimeZone {
+        or_system(self.timezone.as_ref())
+    }
+}
+
+impl Explain {
+    /// The settings that these flags make.
+    pub fn resolve(&self) -> Settings {
+        Settings {
+            ports: Ports::new(self.port.iter().copied()),
+            lan: lan(&self.lan),
+            gateway: self.gateway.clone(),
+            ..Settings::default()
+        }
+    }
+}
+
+fn or_system(zone: Option<&TimeZone>) -> TimeZone {
+    zone.cloned().unwrap_or_else(TimeZone::system)
+}
+
+fn lan(given: &[IpNet]) -> Networks {
+    if given.is_empty() {
+        Settings::default().lan
+    } else {
+        Networks::new(given.iter().copied())
     }
 }
 
@@ -237,7 +329,10 @@ fn time(text: &str, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         "yesterday" => return of_zone(today.yesterday().ok()?.at(0, 0, 0, 0)),
         _ => {}
     }
-    age(text).map(|age| now.minus(age))
+    // Not before what a calendar can say.
+    age(text)
+        .map(|age| now.minus(age))
+        .filter(|time| jiff::Timestamp::from_microsecond(time.as_micros()).is_ok())
 }
 
 /// Reads an age: `90m`, `12h`, `7d`, `2w`, `1d12h`, with or without ` ago`.
@@ -274,7 +369,9 @@ mod tests {
         let line = ["smtpwatch", "report", "--timezone", "UTC", "x"]
             .iter()
             .chain(args);
-        let Verb::Report(report) = Flags::try_parse_from(line).unwrap().verb;
+        let Verb::Report(report) = Flags::try_parse_from(line).unwrap().verb else {
+            panic!("not a report");
+        };
         report.resolve(Timestamp::from_seconds(1_700_000_000))
     }
 
@@ -308,7 +405,15 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["", "soon", "12", "5x", "m", "99999999999999999999d"] {
+        for text in [
+            "",
+            "soon",
+            "12",
+            "5x",
+            "m",
+            "99999999999999999999d",
+            "99999999d",
+        ] {
             assert!(
                 matches!(resolve(&["--since", text]), Err(FlagError::Time { .. })),
                 "{text}"

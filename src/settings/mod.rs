@@ -7,7 +7,7 @@ pub mod flags;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::{Networks, Scope, Timestamp};
+use crate::model::{Direction, Networks, Scope, Timestamp, Tuple};
 
 /// All that decides an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +41,22 @@ impl Default for Settings {
             burst: Burst::default(),
             volume: Volume::default(),
             limits: Limits::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Where an attempt goes, seen from the LAN: by its addresses before any translation, never by
+    /// the interfaces of its record (before routing there is only one).
+    pub fn direction(&self, tuple: &Tuple) -> Direction {
+        let is_own = |address| self.gateway.contains(&address);
+        let is_inside = |address| self.lan.contains(address) || is_own(address);
+        match (is_inside(tuple.source), is_inside(tuple.destination)) {
+            _ if is_own(tuple.source) => Direction::Gateway,
+            (true, true) => Direction::Internal,
+            (true, false) => Direction::Outbound,
+            (false, true) => Direction::Inbound,
+            (false, false) => Direction::External,
         }
     }
 }

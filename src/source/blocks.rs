@@ -27,8 +27,8 @@ impl<R: Read> Blocks<R> {
         }
     }
 
-    /// Reads another block behind what is there; answers all of it.
-    fn fill(&mut self) -> io::Result<&[u8]> {
+    /// Reads another block behind what is there.
+    fn fill(&mut self) -> io::Result<()> {
         while self.filled < self.buffer.len() && !self.is_last {
             match self.reader.read(&mut self.buffer[self.filled..]) {
                 Ok(0) => self.is_last = true,
@@ -42,7 +42,26 @@ impl<R: Read> Blocks<R> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(&self.buffer[..self.filled])
+        Ok(())
+    }
+
+    /// Shows what is there to `take`, again and again; that answers how many bytes it used, and
+    /// whether it wants more.
+    pub(super) fn each(
+        &mut self,
+        mut take: impl FnMut(&[u8], bool) -> (usize, bool),
+    ) -> io::Result<()> {
+        loop {
+            let filled = self.fill();
+            // What came before an error is whole, and looked at.
+            let is_last = self.is_last || filled.is_err();
+            let (used, wants_more) = take(&self.buffer[..self.filled], is_last);
+            filled?;
+            if !wants_more || is_last {
+                return Ok(());
+            }
+            self.consume(used);
+        }
     }
 
     fn consume(&mut self, used: usize) {
@@ -58,19 +77,15 @@ pub(super) fn run<R: Read>(
     parts: &Parts,
     mut decode: impl FnMut(&[u8], bool) -> (Part, usize, bool),
 ) {
-    for number in 0.. {
-        if let Err(error) = blocks.fill() {
-            let is_last = true;
-            let (part, ..) = decode(&blocks.buffer[..blocks.filled], is_last);
-            // Where nobody listens any more there is nobody to tell.
-            let _ = parts.send((number, Ok(part)));
-            let _ = parts.send((u64::MAX, Err(error)));
-            return;
-        }
-        let (part, used, is_done) = decode(&blocks.buffer[..blocks.filled], blocks.is_last);
-        if parts.send((number, Ok(part))).is_err() || is_done || blocks.is_last {
-            return;
-        }
-        blocks.consume(used);
+    let mut number = 0;
+    let read = blocks.each(|bytes, is_last| {
+        let (part, used, is_done) = decode(bytes, is_last);
+        let is_heard = parts.send((number, Ok(part))).is_ok();
+        number += 1;
+        (used, is_heard && !is_done)
+    });
+    if let Err(error) = read {
+        // Where nobody listens any more there is nobody to tell.
+        let _ = parts.send((u64::MAX, Err(error)));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::compression::Compression;
-use super::probe;
+use super::{probe, system};
 use crate::decode::{capture, journal};
 use crate::model::{MICROS_PER_SECOND, Timestamp};
 
@@ -28,6 +28,11 @@ pub(crate) enum Location {
     Found(PathBuf),
     /// Standard input.
     Standard,
+    /// This system's journal, from this time on.
+    Journal {
+        /// Where the past is not wanted.
+        since: Option<Timestamp>,
+    },
 }
 
 impl Location {
@@ -36,6 +41,7 @@ impl Location {
         match self {
             Self::Named(path) | Self::Found(path) => path.to_string_lossy().into_owned(),
             Self::Standard => "standard input".to_owned(),
+            Self::Journal { .. } => "the journal".to_owned(),
         }
     }
 }
@@ -75,6 +81,17 @@ pub(crate) enum InputError {
         /// What it seems to be.
         found: &'static str,
     },
+    /// It holds no DHCP leases.
+    #[error("{name}: no leases in it; expected those of dnsmasq, ISC dhcpd or Kea (its CSV)")]
+    NoLeases {
+        /// As it was given.
+        name: String,
+    },
+    /// Neither a journal nor a log was found.
+    #[error(
+        "this system has no journal and no log of a known name under /var/log: give a FILE, or - for standard input"
+    )]
+    NothingHere,
     /// A folder without a single input of a known kind.
     #[error("{name}: no file in this folder is of a known kind")]
     NothingInside {
@@ -90,6 +107,17 @@ impl InputError {
             io::ErrorKind::NotFound => Self::Missing { name },
             io::ErrorKind::PermissionDenied => Self::Denied { name },
             _ => Self::Failed { name, cause },
+        }
+    }
+
+    /// Whether it is about something in `folder`.
+    pub(crate) fn is_within(&self, folder: &Path) -> bool {
+        match self {
+            Self::Missing { name }
+            | Self::Denied { name }
+            | Self::Failed { name, .. }
+            | Self::UnknownKind { name, .. } => Path::new(name).starts_with(folder),
+            Self::NoLeases { .. } | Self::NothingHere | Self::NothingInside { .. } => false,
         }
     }
 
@@ -194,13 +222,15 @@ pub(crate) struct Input {
 impl Input {
     /// Opens what is at `location`.
     pub(crate) fn open(location: &Location, now: Timestamp) -> Result<Self, InputError> {
+        let from_file = |file| Self::from_file(location.clone(), file, now);
         let opened = match location {
-            Location::Named(path) | Location::Found(path) => File::open(path),
-            Location::Standard => standard_input(),
+            Location::Named(path) | Location::Found(path) => File::open(path).and_then(from_file),
+            Location::Standard => standard_input().and_then(from_file),
+            Location::Journal { since } => system::journal(*since).and_then(|reader| {
+                Self::from_reader(location.clone(), Stored::stream(reader, now))
+            }),
         };
-        opened
-            .and_then(|file| Self::from_file(location.clone(), file, now))
-            .map_err(|cause| InputError::new(location.name(), cause))
+        opened.map_err(|cause| InputError::new(location.name(), cause))
     }
 
     fn from_file(location: Location, file: File, now: Timestamp) -> io::Result<Self> {
@@ -380,6 +410,7 @@ pub(crate) fn expand(paths: &[PathBuf]) -> (Vec<Location>, Vec<InputError>) {
             seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone()))
         }
         Location::Standard => seen.insert(PathBuf::from("-")),
+        Location::Journal { .. } => true,
     });
     (locations, errors)
 }

@@ -1,6 +1,6 @@
-//! Floor 5: where records come from. Here: files, folders and standard input, read in chunks of
-//! whole lines by as many threads as there are cores, and handed on in the order in which they
-//! stand.
+//! Floor 5: where records come from. Here: files, folders, standard input and this system's own
+//! journal and logs, compressed or not; lines are decoded by as many threads as there are cores, and
+//! all is handed on in the order in which it stands. DHCP leases, too.
 //!
 //! No file is mapped into memory: a log that is rotated or truncated while it is read must not end
 //! the program.
@@ -11,11 +11,17 @@ mod chunk;
 mod compression;
 mod input;
 mod journal;
+mod leases;
 mod lines;
 mod part;
 mod probe;
+mod raw;
 mod stream;
+mod system;
 
 pub(crate) use input::{Input, InputError, Location, expand};
+pub(crate) use leases::{SkippedLeases, lease_book};
 pub(crate) use part::Outcome;
+pub(crate) use raw::{Raw, each_record};
 pub(crate) use stream::{Pending, Reading, Stream};
+pub(crate) use system::locations as system_locations;

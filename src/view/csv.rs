@@ -24,7 +24,7 @@ const COLUMNS: [&str; 15] = [
     "because",
 ];
 
-pub(super) fn write(report: &Report, to: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(report: &Report, to: &mut dyn Write) -> io::Result<()> {
     let mut rows = csv::Writer::from_writer(to);
     rows.write_record(COLUMNS)?;
     for device in &report.devices {

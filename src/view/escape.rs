@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// `text` for a terminal: control characters, escape sequences, and what turns the direction of
 /// writing become visible.
-pub(super) fn terminal(text: &str) -> String {
+pub(crate) fn terminal(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() || is_invisible(character) {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::Report;
 
-pub(super) fn write(report: &Report, to: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(report: &Report, to: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *to, report)?;
     writeln!(to)
 }

@@ -4,7 +4,10 @@
 //! Whatever came from the network or from a log is escaped for the place where it is shown.
 
 mod csv;
+mod devices;
 mod escape;
+mod explain;
+mod grid;
 mod json;
 mod report;
 mod table;
@@ -13,6 +16,9 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 
+pub(crate) use devices::Devices;
+pub(crate) use escape::terminal as for_terminal;
+pub(crate) use explain::Explainer;
 pub(crate) use report::Report;
 
 /// How to print.
@@ -27,16 +33,16 @@ pub(crate) struct Layout {
 }
 
 /// Prints `report` for people.
-pub(crate) fn table(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result<()> {
+pub(crate) fn table(report: &Report, layout: &Layout, to: &mut dyn Write) -> io::Result<()> {
     table::write(report, layout, to)
 }
 
 /// Prints `report` as JSON.
-pub(crate) fn json(report: &Report, to: &mut impl Write) -> io::Result<()> {
+pub(crate) fn json(report: &Report, to: &mut dyn Write) -> io::Result<()> {
     json::write(report, to)
 }
 
 /// Prints the devices of `report` as CSV.
-pub(crate) fn csv(report: &Report, to: &mut impl Write) -> io::Result<()> {
+pub(crate) fn csv(report: &Report, to: &mut dyn Write) -> io::Result<()> {
     csv::write(report, to)
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::engine::{Advice, Device, Engine, because};
-use crate::model::{Clock, DeviceBasis, Direction, Finding, Timestamp, Verdict};
+use crate::model::{Clock, DeviceBasis, Direction, Finding, Scope, Timestamp, Verdict};
+use crate::settings::Settings;
 use crate::source::Outcome;
 
 /// The schema's name.
@@ -33,6 +34,9 @@ pub(crate) struct Report {
     /// What limits the answer.
     #[serde(skip)]
     pub(crate) notes: Notes,
+    /// Watched ports, as iptables takes them.
+    #[serde(skip)]
+    pub(super) ports: String,
 }
 
 /// The time a report is about: as asked for, else as found (RFC 3339).
@@ -199,6 +203,7 @@ impl Report {
             devices,
             mail: None,
             notes,
+            ports: ports(engine.settings()),
         }
     }
 }
@@ -307,11 +312,36 @@ impl ReportDevice {
     }
 }
 
+fn ports(settings: &Settings) -> String {
+    let ports: Vec<String> = settings
+        .ports
+        .as_slice()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    ports.join(",")
+}
+
 /// On what grounds a device is named, as reports say it.
 fn basis(device: &Device) -> String {
     match (device.basis, device.mac()) {
         (DeviceBasis::Address, Some(_)) => "address, with the MAC as logged".to_owned(),
         (basis, _) => basis.to_string(),
+    }
+}
+
+impl ReportDevice {
+    /// Its latest address.
+    pub(super) fn address(&self) -> &str {
+        self.addresses.first().unwrap_or(&self.id)
+    }
+
+    /// What it is called in a few words: its address, and its name where it has one.
+    pub(super) fn called(&self) -> String {
+        match &self.hostname {
+            Some(name) => format!("{} ({name})", self.address()),
+            None => self.address().to_owned(),
+        }
     }
 }
 
@@ -341,15 +371,24 @@ impl Notes {
                 totals.late
             ));
         }
-        if let Some(advice) = engine.unclaimed().advice() {
+        if engine.settings().scope != Scope::All
+            && let Some(advice) = engine.unclaimed().advice()
+        {
             notes.blind(wrong_lan(&advice));
         }
         for outcome in outcomes {
             notes.input(outcome);
         }
+        if !outcomes.is_empty() && outcomes.iter().all(|outcome| outcome.records == 0) {
+            notes.say(format!(
+                "no packet record in what was read; is there a rule that logs? iptables -I FORWARD -p tcp -m multiport \
+                 --dports {} --syn -j LOG --log-prefix 'SMTP '",
+                ports(engine.settings())
+            ));
+        }
         if totals.unjudged > 0 {
             notes.say(format!(
-                "{} attempts bear no time and were counted but not judged",
+                "attempts without a time of their own were counted and not judged: {}",
                 totals.unjudged
             ));
         }
@@ -370,7 +409,7 @@ impl Notes {
     }
 
     fn input(&mut self, outcome: &Outcome) {
-        let name = super::escape::terminal(&outcome.name);
+        let name = &outcome.name;
         if outcome.lost > 0 {
             self.blind(format!(
                 "{name}: the logger says that it lost {} kernel messages; counts are too low",
@@ -384,18 +423,27 @@ impl Notes {
             ));
         }
         for (tag, count) in &outcome.foreign {
-            let tag = super::escape::terminal(&String::from_utf8_lossy(tag));
-            self.say(format!(
-                "{name}: {count} lines of {tag:?} look like packet records, but only the kernel's own count; if your \
-                 logger writes the kernel's messages under this tag: --tag {tag}"
-            ));
+            self.foreign(name, &String::from_utf8_lossy(tag), *count);
         }
-        if outcome.records == 0 {
-            self.say(format!(
-                "{name}: no packet record in it; is there a rule that logs? iptables -I FORWARD -p tcp --dport 25 \
-                 --syn -j LOG --log-prefix 'SMTP '"
-            ));
-        }
+    }
+
+    /// Lines that look like records under another program's tag. The tag is anybody's text, and
+    /// what is proposed will be pasted into a root shell.
+    fn foreign(&mut self, name: &str, tag: &str, count: u64) {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-/".contains(&b);
+        let proposal = if !tag.is_empty() && !tag.starts_with('-') && tag.bytes().all(is_plain) {
+            format!("; if your logger writes the kernel's messages under this tag: --tag {tag}")
+        } else {
+            String::new()
+        };
+        self.say(format!(
+            "{name}: {} of {tag:?} like packet records; only the kernel's own count{proposal}",
+            if count == 1 {
+                "1 line looks".to_owned()
+            } else {
+                format!("{count} lines look")
+            },
+        ));
     }
 
     fn say(&mut self, line: String) {
@@ -424,8 +472,8 @@ fn wrong_lan(advice: &Advice) -> String {
         )
     };
     format!(
-        "{} sources are in no LAN that is known here, {} are: if they are yours, try again with{flags} (or with \
-         --direction all, to count every source)",
+        "more sources are outside the known LAN ({}) than inside ({}): if they are yours, try again with{flags} (or \
+         with --direction all, to count every source)",
         advice.outside, advice.inside
     )
 }

@@ -3,20 +3,34 @@
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use jiff::tz::TimeZone;
 
 use super::escape::terminal;
+use super::grid::{Column, Grid};
 use super::report::{Input, ReportDevice};
 use super::{Layout, Report};
 use crate::engine::grouped;
 use crate::model::Verdict;
 
 const BOLD: Style = Style::new().bold();
-const DATE_AND_TIME: &str = "%F %T";
+const COLUMNS: [Column; 12] = [
+    Column::text("VERDICT"),
+    Column::text("DEVICE"),
+    Column::text("NAME"),
+    Column::text("MAC"),
+    Column::text("IN"),
+    Column::number("ATTEMPTS"),
+    Column::number("SYNS"),
+    Column::number("SERVERS"),
+    Column::number("NETWORKS"),
+    Column::number("PEAK/MIN"),
+    Column::text("FIRST"),
+    Column::text("LAST"),
+];
+pub(super) const DATE_AND_TIME: &str = "%F %T";
 const DIM: Style = Style::new().dimmed();
 
-pub(super) fn write(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(report: &Report, layout: &Layout, to: &mut dyn Write) -> io::Result<()> {
     headline(report, layout, to)?;
     if !report.devices.is_empty() {
         devices(report, layout, to)?;
@@ -26,24 +40,13 @@ pub(super) fn write(report: &Report, layout: &Layout, to: &mut impl Write) -> io
     inputs(report, to)
 }
 
-fn headline(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result<()> {
+fn headline(report: &Report, layout: &Layout, to: &mut dyn Write) -> io::Result<()> {
     let totals = &report.totals;
-    let worst: Vec<&str> = of_verdict(report, Verdict::Infected)
-        .map(|d| d.id.as_str())
-        .collect();
-    let style = if worst.is_empty() {
-        BOLD
-    } else {
-        style(Verdict::Infected).bold()
-    };
-    let answer = match (worst.as_slice(), totals.suspicious) {
-        ([], _) if report.devices.is_empty() => "No device sent mail directly".to_owned(),
-        ([], 0) => "No device looks infected".to_owned(),
-        ([], n) => format!("No device looks infected, {n} suspicious"),
-        ([one], _) => format!("{one} is infected"),
-        (many, _) => format!("{} devices are infected: {}", many.len(), shortened(many)),
-    };
+    let (style, answer) = answer(report);
     writeln!(to, "{style}{}{style:#}", terminal(&answer))?;
+    if report.devices.is_empty() {
+        return Ok(());
+    }
     let span = match (&report.window.since, &report.window.until) {
         (Some(since), Some(until)) => {
             format!(
@@ -63,15 +66,42 @@ fn headline(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result
     )
 }
 
-fn devices(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result<()> {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header([
-            "VERDICT", "DEVICE", "MAC", "IN", "ATTEMPTS", "SYNS", "SERVERS", "NETWORKS",
-            "PEAK/MIN", "FIRST", "LAST",
-        ]);
+/// The answer in a few words. Where nothing could be seen it must not sound like an all-clear.
+fn answer(report: &Report) -> (Style, String) {
+    let infected: Vec<String> = of_verdict(report, Verdict::Infected)
+        .map(ReportDevice::called)
+        .collect();
+    let records: u64 = report.inputs.iter().map(|input| input.records).sum();
+    let warning = style(Verdict::Suspicious).bold();
+    match (infected.as_slice(), report.totals.suspicious) {
+        ([one], _) => (
+            style(Verdict::Infected).bold(),
+            format!("{one} is infected"),
+        ),
+        ([_, _, ..], _) => {
+            let count = infected.len();
+            let answer = format!("{count} devices are infected: {}", shortened(&infected));
+            (style(Verdict::Infected).bold(), answer)
+        }
+        ([], _) if report.inputs.is_empty() => (warning, "Nothing could be read".to_owned()),
+        ([], _) if records == 0 => (
+            warning,
+            "No packet record was found: this says nothing about any device".to_owned(),
+        ),
+        ([], _) if report.notes.is_blind => (
+            warning,
+            "No device looks infected, but the answer is not to be trusted".to_owned(),
+        ),
+        ([], _) if report.devices.is_empty() => (BOLD, "No device sent mail directly".to_owned()),
+        ([], 0) => (BOLD, "No device looks infected".to_owned()),
+        ([], suspicious) => (
+            warning,
+            format!("No device looks infected, {suspicious} suspicious"),
+        ),
+    }
+}
+
+fn devices(report: &Report, layout: &Layout, to: &mut dyn Write) -> io::Result<()> {
     // The headline has the date; where all is of one day the rows need none.
     let dates = |time: &Option<String>| time.as_ref().map(|time| shown(time, &layout.zone, "%F"));
     let format = if dates(&report.window.since) == dates(&report.window.until) {
@@ -79,26 +109,24 @@ fn devices(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result<
     } else {
         DATE_AND_TIME
     };
+    let has_names = report
+        .devices
+        .iter()
+        .any(|device| device.hostname.is_some());
+    let mut grid = Grid::new(
+        COLUMNS
+            .iter()
+            .filter(|column| has_names || column.title != "NAME"),
+    );
     for device in report.devices.iter().take(layout.top) {
-        table.add_row(row(device, &layout.zone, format));
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    for index in 4..=8 {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        let cells = row(device, &layout.zone, format).into_iter().zip(&COLUMNS);
+        grid.row(
+            cells
+                .filter_map(|(cell, column)| (has_names || column.title != "NAME").then_some(cell)),
+        );
     }
     writeln!(to)?;
-    for (index, line) in table.lines().enumerate() {
-        let line = clipped(line.trim_end(), layout.width);
-        let style = match index {
-            0 => DIM,
-            index => style(report.devices[index - 1].verdict),
-        };
-        writeln!(to, "{style}{line}{style:#}")?;
-    }
+    grid.write(layout.width, |row| style(report.devices[row].verdict), to)?;
     if report.devices.len() > layout.top {
         let more = (report.devices.len() - layout.top) as u64;
         writeln!(
@@ -111,13 +139,15 @@ fn devices(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result<
     Ok(())
 }
 
-fn row(device: &ReportDevice, zone: &TimeZone, format: &str) -> Vec<Cell> {
+fn row(device: &ReportDevice, zone: &TimeZone, format: &str) -> [String; COLUMNS.len()] {
     let at_least = if device.destinations_capped { ">" } else { "" };
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     [
         device.verdict.to_string(),
-        device.id.clone(),
-        device.mac.clone().unwrap_or_else(|| "-".to_owned()),
-        device.interface.clone().unwrap_or_else(|| "-".to_owned()),
+        device.address().to_owned(),
+        or_dash(&device.hostname),
+        or_dash(&device.mac),
+        or_dash(&device.interface),
         grouped(device.attempts),
         grouped(device.syns),
         format!("{at_least}{}", grouped(device.destinations as u64)),
@@ -126,12 +156,9 @@ fn row(device: &ReportDevice, zone: &TimeZone, format: &str) -> Vec<Cell> {
         shown(&device.first_seen, zone, format),
         shown(&device.last_seen, zone, format),
     ]
-    .iter()
-    .map(|text| Cell::new(terminal(text)))
-    .collect()
 }
 
-fn reasons(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result<()> {
+fn reasons(report: &Report, layout: &Layout, to: &mut dyn Write) -> io::Result<()> {
     let worth_saying = || {
         of_verdict(report, Verdict::Infected)
             .chain(of_verdict(report, Verdict::Suspicious))
@@ -144,24 +171,42 @@ fn reasons(report: &Report, layout: &Layout, to: &mut impl Write) -> io::Result<
     for device in worth_saying() {
         writeln!(to, "  {}.", terminal(&device.because))?;
     }
-    if let Some(worst) = of_verdict(report, Verdict::Infected).next() {
-        let command = if worst.id.contains(':') {
+    to_stop_it(report, to)
+}
+
+/// What to type to stop the infected ones.
+fn to_stop_it(report: &Report, to: &mut dyn Write) -> io::Result<()> {
+    const SHOWN: usize = 5;
+    let mut infected = of_verdict(report, Verdict::Infected).peekable();
+    if infected.peek().is_none() {
+        return Ok(());
+    }
+    writeln!(
+        to,
+        "\n{BOLD}To stop it now{BOLD:#}, on the gateway (the same with -D undoes it):"
+    )?;
+    for device in infected.by_ref().take(SHOWN) {
+        let address = device.address();
+        let command = if address.contains(':') {
             "ip6tables"
         } else {
             "iptables"
         };
         writeln!(
             to,
-            "\n{BOLD}To stop it now{BOLD:#}, on the gateway (undo with -D for -I):\n  {command} -I FORWARD -s {} -p tcp \
-             --dport 25 -j REJECT --reject-with tcp-reset",
-            terminal(&worst.id)
+            "  {command} -I FORWARD -s {} -p tcp -m multiport --dports {} -j REJECT --reject-with tcp-reset",
+            terminal(address),
+            report.ports
         )?;
     }
-    Ok(())
+    match infected.count() {
+        0 => Ok(()),
+        more => writeln!(to, "  and so for {more} more"),
+    }
 }
 
 /// What was counted and is not about the devices above.
-fn apart(report: &Report, to: &mut impl Write) -> io::Result<()> {
+fn apart(report: &Report, to: &mut dyn Write) -> io::Result<()> {
     let total: u64 = report
         .totals
         .directions
@@ -191,7 +236,7 @@ fn apart(report: &Report, to: &mut impl Write) -> io::Result<()> {
     )
 }
 
-fn inputs(report: &Report, to: &mut impl Write) -> io::Result<()> {
+fn inputs(report: &Report, to: &mut dyn Write) -> io::Result<()> {
     writeln!(to, "\n{BOLD}Read{BOLD:#}")?;
     for input in &report.inputs {
         writeln!(to, "  {}", input_line(input))?;
@@ -243,7 +288,7 @@ fn style(verdict: Verdict) -> Style {
     }
 }
 
-fn shortened(names: &[&str]) -> String {
+fn shortened(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let mut text = names[..names.len().min(SHOWN)].join(", ");
     if names.len() > SHOWN {
@@ -260,15 +305,8 @@ fn plural(count: u64, noun: &str) -> String {
     )
 }
 
-fn clipped(line: &str, width: Option<u16>) -> String {
-    match width {
-        Some(width) => line.chars().take(usize::from(width)).collect(),
-        None => line.to_owned(),
-    }
-}
-
 /// An RFC 3339 time of the report in the reader's zone.
-fn shown(time: &str, zone: &TimeZone, format: &str) -> String {
+pub(super) fn shown(time: &str, zone: &TimeZone, format: &str) -> String {
     match time.parse::<jiff::Timestamp>() {
         Ok(timestamp) => timestamp
             .to_zoned_datetime(zone.clone())

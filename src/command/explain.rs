@@ -1,0 +1,74 @@
+//! `smtpwatch explain`: what is made of a line, a log or a capture. It needs no rights beyond reading
+//! what it is given, and has no files of its own.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::output::{Writer, deliver};
+use super::{FAILED, is_broken_pipe, say};
+use crate::decode::kernel_log::Decoder;
+use crate::runtime::clock;
+use crate::settings::flags::Explain as Flags;
+use crate::source::{Input, InputError, Location, Raw, each_record};
+use crate::view::Explainer;
+
+/// Runs the verb; answers the exit status.
+pub(super) fn run(flags: &Flags) -> u8 {
+    let explainer = Explainer {
+        decoder: Decoder::new(flags.tag.iter().map(|tag| tag.clone().into_bytes())),
+        settings: flags.resolve(),
+        as_json: flags.json,
+    };
+    let explained = deliver(None, |to, _| match location(flags) {
+        None => {
+            let line = Raw::Line(flags.subject.as_bytes());
+            explainer.explain(1, &line, to)
+        }
+        Some(location) => explain_input(flags, &explainer, &location, to).map_err(io::Error::other),
+    });
+    match explained {
+        Err(error) if !is_broken_pipe(&error) => {
+            say(&error.root_cause().to_string());
+            FAILED
+        }
+        _ => 0,
+    }
+}
+
+/// Where the records are; none where the argument is itself a line.
+fn location(flags: &Flags) -> Option<Location> {
+    let path = Path::new(&flags.subject);
+    if path.as_os_str() == "-" {
+        Some(Location::Standard)
+    } else {
+        path.exists().then(|| Location::Named(path.to_owned()))
+    }
+}
+
+fn explain_input(
+    flags: &Flags,
+    explainer: &Explainer,
+    location: &Location,
+    to: Writer<'_>,
+) -> Result<(), InputError> {
+    let input = Input::open(location, clock::now())?;
+    if let Some(found) = input.unknown_kind() {
+        let name = location.name();
+        return Err(InputError::UnknownKind { name, found });
+    }
+    let mut number = 0;
+    let mut written = Ok(());
+    each_record(input, |raw| {
+        number += 1;
+        written = explainer.explain(number, &raw, to);
+        written.is_ok() && number < flags.limit
+    })
+    .and(written)
+    .and_then(|()| to.flush())
+    .map_err(|cause| InputError::new(location.name(), cause))?;
+    if number >= flags.limit {
+        say(&format!("the first {number} records; --limit shows more"));
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! Where an answer goes: standard output, or a file.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::Path;
+
+use anstream::{AutoStream, ColorChoice};
+use anyhow::Context;
+
+/// Something an answer is written to.
+pub(super) type Writer<'a> = &'a mut dyn Write;
+
+/// Hands `write` what to write to, and the terminal's columns where it is one. `path` is the file
+/// that was asked for.
+pub(super) fn deliver(
+    path: Option<&Path>,
+    write: impl FnOnce(Writer<'_>, Option<u16>) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    match path {
+        Some(path) => {
+            to_file(path, write).with_context(|| format!("{}: cannot be written", path.display()))
+        }
+        None => {
+            let width = io::stdout().is_terminal().then(terminal_width).flatten();
+            let choice = AutoStream::choice(&io::stdout());
+            let mut to = BufWriter::new(AutoStream::new(io::stdout(), choice));
+            write(&mut to, width)
+                .and_then(|()| to.flush())
+                .context("cannot write to standard output")
+        }
+    }
+}
+
+fn to_file(
+    path: &Path,
+    write: impl FnOnce(Writer<'_>, Option<u16>) -> io::Result<()>,
+) -> io::Result<()> {
+    let file = File::create(path)?;
+    let mut to = BufWriter::new(AutoStream::new(file, ColorChoice::Never));
+    write(&mut to, None)?;
+    to.flush()
+}
+
+fn terminal_width() -> Option<u16> {
+    comfy_table::Table::new().width()
+}
+
+/// Whether `output` is one of the `inputs`: writing the answer would destroy the evidence.
+pub(super) fn overwrites(output: &Path, inputs: &[impl AsRef<Path>]) -> bool {
+    let Ok(output) = output.canonicalize() else {
+        return false;
+    };
+    inputs
+        .iter()
+        .filter_map(|input| input.as_ref().canonicalize().ok())
+        .any(|input| input == output)
+}

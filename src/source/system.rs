@@ -1,0 +1,182 @@
+//! This system's own records: its journal, and the logs that syslog daemons write.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::input::{InputError, Location};
+use crate::model::Timestamp;
+
+const LOGS: &str = "/var/log";
+/// Logs that hold the kernel's messages, by the defaults of distributions and firewalls.
+const NAMES: [&str; 10] = [
+    "messages",
+    "syslog",
+    "kern.log",
+    "kernel.log",
+    "firewall",
+    "firewall.log",
+    "iptables.log",
+    "ufw.log",
+    "pve-firewall.log",
+    "ulog/syslogemu.log",
+];
+const JOURNALS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
+
+/// The journal and the logs that are there, rotated ones too; `since` spares the journal's past.
+pub(crate) fn locations(since: Option<Timestamp>) -> (Vec<Location>, Vec<InputError>) {
+    let mut errors = Vec::new();
+    let mut locations = Vec::new();
+    match journal_readable(&JOURNALS.map(Path::new)) {
+        Ok(true) => locations.push(Location::Journal { since }),
+        Ok(false) => {}
+        Err(error) => errors.push(InputError::new("the journal".to_owned(), error)),
+    }
+    locations.extend(logs(Path::new(LOGS)).into_iter().map(Location::Found));
+    (locations, errors)
+}
+
+/// Whether there is a system journal; an error where the caller may not read it.
+fn journal_readable(folders: &[&Path]) -> io::Result<bool> {
+    let mut is_there = false;
+    for folder in folders {
+        let Ok(machines) = folder.read_dir() else {
+            continue;
+        };
+        for machine in machines.flatten() {
+            match File::open(machine.path().join("system.journal")) {
+                Ok(_) => is_there = true,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+    Ok(is_there)
+}
+
+/// Logs of known names in `folder`: `messages`, `messages.1`, `messages-20260301.xz`.
+fn logs(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for name in NAMES {
+        let path = folder.join(name);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+        else {
+            continue;
+        };
+        let Ok(entries) = parent.read_dir() else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let is_rotated = entry
+                .file_name()
+                .to_str()
+                .and_then(|entry| entry.strip_prefix(name))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']));
+            if is_rotated && entry.path().is_file() {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The kernel's messages of all boots that the journal holds, in its export format.
+#[expect(clippy::disallowed_methods, reason = "this room may start journalctl")]
+pub(super) fn journal(since: Option<Timestamp>) -> io::Result<impl Read + Send + use<>> {
+    let mut command = Command::new("journalctl");
+    command.args([
+        "--quiet",
+        "--no-pager",
+        "--output=export",
+        "_TRANSPORT=kernel",
+    ]);
+    command.arg("--output-fields=_TRANSPORT,SYSLOG_IDENTIFIER,MESSAGE");
+    if let Some(since) = since {
+        command.arg(format!("--since=@{}", since.as_seconds()));
+    }
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    Ok(Running(child))
+}
+
+/// A process whose output is read, and which ends with its reader.
+struct Running(Child);
+
+impl Read for Running {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.0.stdout {
+            Some(output) => output.read(buffer),
+            None => Ok(0),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already, or nobody wants the rest.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rotated_logs_are_found_and_others_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("ulog")).unwrap();
+        for name in [
+            "messages",
+            "messages.1",
+            "messages.2.gz",
+            "messages-20260301.xz",
+            "kern.log",
+            "mail.log",
+            "messages_old",
+            "syslogx",
+            "ulog/syslogemu.log",
+            "ulog/syslogemu.log.1",
+        ] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let found: Vec<String> = logs(folder.path())
+            .iter()
+            .map(|path| {
+                path.strip_prefix(folder.path())
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "kern.log",
+                "messages",
+                "messages-20260301.xz",
+                "messages.1",
+                "messages.2.gz",
+                "ulog/syslogemu.log",
+                "ulog/syslogemu.log.1"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_journal_that_is_not_there_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!journal_readable(&[folder.path(), Path::new("/nonexistent")]).unwrap());
+        std::fs::create_dir(folder.path().join("machine")).unwrap();
+        std::fs::write(folder.path().join("machine/system.journal"), "").unwrap();
+        assert!(journal_readable(&[folder.path()]).unwrap());
+    }
+}
