@@ -11,7 +11,7 @@ use crate::decode::kernel_log::Decoder;
 use crate::runtime::clock;
 use crate::settings::flags::Explain as Flags;
 use crate::source::{Input, InputError, Location, Raw, each_record};
-use crate::view::Explainer;
+use crate::view::{Explainer, explain_leases};
 
 /// Runs the verb; answers the exit status.
 pub(super) fn run(flags: &Flags) -> u8 {
@@ -56,6 +56,11 @@ fn explain_input(
     if let Some(found) = input.unknown_kind() {
         let name = location.name();
         return Err(InputError::UnknownKind { name, found });
+    }
+    if input.is_leases() {
+        let leases = input.into_leases()?;
+        return explain_leases(&leases, explainer.as_json, to)
+            .map_err(|cause| InputError::new(location.name(), cause));
     }
     let mut number = 0;
     let mut written = Ok(());

@@ -118,8 +118,9 @@ fn refuse(location: &Location, found: &'static str, errors: &mut Vec<InputError>
 /// Takes out what turned out to be no log, and the errors met while reading.
 fn sort_out(outcomes: &mut Vec<Outcome>, order: &[(String, bool)], errors: &mut Vec<InputError>) {
     outcomes.retain_mut(|outcome| {
+        let is_log = !outcome.is_no_log();
         errors.extend(outcome.error.take());
-        if !outcome.is_no_log() {
+        if is_log {
             return true;
         }
         let is_named = order

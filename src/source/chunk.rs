@@ -16,6 +16,8 @@ pub(super) struct ChunkReader<R> {
     /// Whether what comes up to the next line feed belongs to a line that has been cut.
     is_discarding: bool,
     is_at_end: bool,
+    /// Why reading ended, told once what was read before has been handed out.
+    failure: Option<io::Error>,
 }
 
 /// One chunk's bytes; the buffer is used again.
@@ -68,6 +70,7 @@ impl<R: Read> ChunkReader<R> {
             next: 0,
             is_discarding: false,
             is_at_end: false,
+            failure: None,
         }
     }
 
@@ -80,7 +83,13 @@ impl<R: Read> ChunkReader<R> {
             chunk.buffer[..chunk.end].copy_from_slice(&self.carry);
             self.carry.clear();
             while !self.is_at_end {
-                self.is_at_end = chunk.read_some(&mut self.reader)? == 0;
+                match chunk.read_some(&mut self.reader) {
+                    Ok(count) => self.is_at_end = count == 0,
+                    Err(error) => {
+                        self.is_at_end = true;
+                        self.failure = Some(error);
+                    }
+                }
                 if chunk.end >= CHUNK {
                     break;
                 }
@@ -92,7 +101,7 @@ impl<R: Read> ChunkReader<R> {
                 return Ok(Some(number));
             }
             if self.is_at_end && self.carry.is_empty() {
-                return Ok(None);
+                return self.failure.take().map_or(Ok(None), Err);
             }
         }
     }
@@ -175,6 +184,22 @@ mod tests {
             [b"a".to_vec(), b"".to_vec(), b"b".to_vec()]
         );
         assert!(lines(b"", 10).is_empty());
+    }
+
+    #[test]
+    fn what_was_read_before_a_failure_is_handed_out() {
+        struct Failing;
+        impl Read for Failing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+        }
+        let mut reader = ChunkReader::new(b"first\nsec".chain(Failing));
+        let mut chunk = Chunk::default();
+        assert_eq!(reader.read(&mut chunk).unwrap(), Some(0));
+        assert_eq!(chunk.lines().count(), 2);
+        assert!(reader.read(&mut chunk).is_err());
+        assert_eq!(reader.read(&mut chunk).unwrap(), None);
     }
 
     #[test]

@@ -249,26 +249,17 @@ impl Input {
     fn from_reader(location: Location, stored: Stored) -> io::Result<Self> {
         let meter = Arc::new(Meter::default());
         let Stored {
-            mut reader,
+            reader,
             file,
             length,
             file_time,
         } = stored;
-        let head = head_of(&mut reader)?;
-        let raw = Metered(
-            io::Cursor::new(head.clone()).chain(reader),
-            Arc::clone(&meter),
-        );
-        let (reader, head, file): (Box<dyn Read + Send>, _, _) = match Compression::of(&head) {
-            None => (Box::new(raw), head, file),
+        let (head, reader) = with_head(Metered(reader, Arc::clone(&meter)))?;
+        let (head, reader, file) = match Compression::of(&head) {
+            None => (head, reader, file),
             Some(compression) => {
-                let mut reader = compression.decoder(raw)?;
-                let head = head_of(&mut reader)?;
-                (
-                    Box::new(io::Cursor::new(head.clone()).chain(reader)),
-                    head,
-                    None,
-                )
+                let (head, reader) = with_head(compression.decoder(reader)?)?;
+                (head, reader, None)
             }
         };
         let kind = Kind::of(&head);
@@ -362,11 +353,28 @@ impl Stored {
     }
 }
 
-/// Reads as many bytes as tell what an input is.
-fn head_of(reader: &mut impl Read) -> io::Result<Vec<u8>> {
+/// Reads as many bytes as tell what an input is; answers them, and a reader that begins with them.
+/// Where reading fails behind them, it fails there again.
+fn with_head(
+    mut reader: impl Read + Send + 'static,
+) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
     let mut head = Vec::with_capacity(HEAD);
-    reader.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
-    Ok(head)
+    let read = reader.by_ref().take(HEAD as u64).read_to_end(&mut head);
+    let again = io::Cursor::new(head.clone());
+    Ok(match read {
+        Ok(_) => (head, Box::new(again.chain(reader))),
+        Err(error) if head.is_empty() => return Err(error),
+        Err(error) => (head, Box::new(again.chain(Failing(Some(error))))),
+    })
+}
+
+/// Fails once, then is at its end.
+struct Failing(Option<io::Error>);
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
 }
 
 /// Reads a file from a place of its own: the descriptor is shared with whoever reads out of turn,

@@ -1,9 +1,10 @@
 //! DHCP lease files, read whole: they are small.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
-use super::input::{Input, InputError, Location};
+use super::input::{Input, InputError, Kind, Location};
+use super::probe;
 use crate::attribution::leases::LeaseBook;
 use crate::decode::dhcp_lease::{self, Leases};
 use crate::model::Timestamp;
@@ -53,22 +54,34 @@ pub(crate) fn lease_book<'a>(
 }
 
 fn leases(location: &Location, now: Timestamp) -> Result<Leases, InputError> {
-    let input = Input::open(location, now)?;
-    let mut text = Vec::new();
-    let name = || location.name();
-    input
-        .reader
-        .take(MAX_BYTES)
-        .read_to_end(&mut text)
-        .map_err(|cause| InputError::new(name(), cause))?;
-    if text.len() as u64 == MAX_BYTES {
-        let cause = std::io::Error::other("larger than 256 MiB");
-        return Err(InputError::new(name(), cause));
-    }
-    let leases = dhcp_lease::decode(&text);
-    let has_lines = text.iter().any(|b| !b.is_ascii_whitespace());
-    if leases.kind.is_none() && has_lines && leases.skipped.total() > 0 {
-        return Err(InputError::NoLeases { name: name() });
+    let leases = Input::open(location, now)?.into_leases()?;
+    if leases.kind.is_none() && leases.skipped.total() > 0 {
+        let name = location.name();
+        return Err(InputError::NoLeases { name });
     }
     Ok(leases)
+}
+
+impl Input {
+    /// Whether it looks like DHCP leases, and not like a log that speaks of some.
+    pub(crate) fn is_leases(&self) -> bool {
+        self.kind == Kind::Lines
+            && dhcp_lease::kind(&self.head).is_some()
+            && !probe::has_stamps(&self.head)
+    }
+
+    /// The leases in it.
+    pub(crate) fn into_leases(self) -> Result<Leases, InputError> {
+        let name = self.location.name();
+        let mut text = Vec::new();
+        let read = self.reader.take(MAX_BYTES).read_to_end(&mut text);
+        let read = read.and_then(|count| match count as u64 {
+            MAX_BYTES => Err(io::Error::other("larger than 256 MiB")),
+            _ => Ok(()),
+        });
+        match read {
+            Ok(()) => Ok(dhcp_lease::decode(&text)),
+            Err(cause) => Err(InputError::new(name, cause)),
+        }
+    }
 }

@@ -26,6 +26,11 @@ pub(super) fn begins_with_uptime(head: &[u8]) -> bool {
     )
 }
 
+/// Whether any line has a stamp.
+pub(super) fn has_stamps(head: &[u8]) -> bool {
+    lines(head).any(|line| syslog::split(line).stamp != Stamp::None)
+}
+
 /// What ties the stamps of `input` to the calendar.
 pub(super) fn anchor(input: &Input, zone: &TimeZone) -> io::Result<Anchor> {
     let (Kind::Lines, Some(file), Some(length)) = (input.kind, &input.file, input.length) else {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::escape::terminal;
+use crate::decode::dhcp_lease::{Lease, Leases, Record};
 use crate::decode::kernel_log::{Content, Decoded, Decoder, Packet};
 use crate::decode::packet::{self, Segment};
 use crate::decode::stamp::Stamp;
@@ -22,6 +23,32 @@ pub(crate) struct Explainer {
     pub(crate) settings: Settings,
     /// Whether each explanation is a JSON object.
     pub(crate) as_json: bool,
+}
+
+/// Explains each lease of a lease file.
+pub(crate) fn explain_leases(leases: &Leases, as_json: bool, to: &mut dyn Write) -> io::Result<()> {
+    for (record, lease) in (1..).zip(&leases.records) {
+        let (fields, because) = match lease {
+            Record::Lease(lease) => (
+                lease_fields(lease),
+                "a lease: names a device, and is no attempt",
+            ),
+            Record::Removed(address) => (
+                Map::from_iter([("address".to_owned(), address.to_string().into())]),
+                "takes the lease of this address back",
+            ),
+        };
+        let explanation = Explanation {
+            record,
+            ..Explanation::new("dhcp_lease", fields, Err(because.to_owned()))
+        };
+        explanation.print(as_json, to)?;
+    }
+    for (skip, count) in leases.skipped.iter() {
+        let because = format!("passed over {count} times: {}", skip.reason());
+        Explanation::refused("dhcp_lease", because).print(as_json, to)?;
+    }
+    Ok(())
 }
 
 /// An explanation, `smtpwatch.explain.v1`.
@@ -63,12 +90,7 @@ impl Explainer {
                 Raw::Broken(reason) => Explanation::refused("none", (*reason).to_owned()),
             }
         };
-        if self.as_json {
-            serde_json::to_writer(&mut *to, &explanation)?;
-            writeln!(to)
-        } else {
-            explanation.write(to)
-        }
+        explanation.print(self.as_json, to)
     }
 
     fn decoded(&self, decoder: &'static str, decoded: &Decoded<'_>) -> Explanation {
@@ -155,10 +177,10 @@ impl Explainer {
         let segment = match decoded {
             Ok(segment) => segment,
             Err(skip) => {
-                return Explanation::refused(
-                    "packet",
-                    format!("no TCP segment: {}", skip.reason()),
-                );
+                return Explanation {
+                    stamp: time.map(|time| time.to_string()),
+                    ..Explanation::refused("packet", format!("no TCP segment: {}", skip.reason()))
+                };
             }
         };
         let verdict = if segment.is_syn() {
@@ -195,6 +217,15 @@ impl Explanation {
 
     fn refused(decoder: &'static str, because: String) -> Self {
         Self::new(decoder, Map::new(), Err(because))
+    }
+
+    fn print(&self, as_json: bool, to: &mut dyn Write) -> io::Result<()> {
+        if as_json {
+            serde_json::to_writer(&mut *to, self)?;
+            writeln!(to)
+        } else {
+            self.write(to)
+        }
     }
 
     fn write(&self, to: &mut dyn Write) -> io::Result<()> {
@@ -286,6 +317,20 @@ fn stamp(stamp: &Stamp) -> Option<String> {
             Some(text)
         }
     }
+}
+
+fn lease_fields(lease: &Lease) -> Map<String, Value> {
+    let mut fields = Map::new();
+    let mut insert = |key: &str, value: Option<String>| {
+        fields.insert(key.to_owned(), value.map_or(Value::Null, Value::String));
+    };
+    insert("address", Some(lease.address.to_string()));
+    insert("mac", lease.mac.map(|mac| mac.to_string()));
+    insert("hostname", lease.hostname.clone());
+    insert("starts", lease.starts.map(|time| time.to_string()));
+    insert("ends", lease.ends.map(|time| time.to_string()));
+    insert("state", Some(lease.state.to_string()));
+    fields
 }
 
 fn packet_fields(packet: &Packet<'_>) -> Map<String, Value> {

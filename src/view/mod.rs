@@ -18,7 +18,7 @@ use jiff::tz::TimeZone;
 
 pub(crate) use devices::Devices;
 pub(crate) use escape::terminal as for_terminal;
-pub(crate) use explain::Explainer;
+pub(crate) use explain::{Explainer, explain_leases};
 pub(crate) use report::Report;
 
 /// How to print.

@@ -245,6 +245,9 @@ fn inputs(report: &Report, to: &mut dyn Write) -> io::Result<()> {
         writeln!(to, "  nothing")?;
         return Ok(());
     }
+    if report.inputs.iter().all(|input| input.kind != "netfilter") {
+        return Ok(());
+    }
     writeln!(
         to,
         "  {DIM}Only the kernel's own records count; still, whoever may write to a text log can forge it.{DIM:#}"

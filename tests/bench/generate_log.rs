@@ -2,7 +2,8 @@
 //!
 //! `generate-log messages BYTES LOG EXPECTED`: a busy gateway's /var/log/messages: 15 % SYNs to
 //! port 25 from 300 sources with a Zipf skew, 25 % other packets, 60 % other daemons.
-//! `generate-log office LOG EXPECTED`: a day of an office with twelve devices, one of them a bot.
+//! `generate-log office FOLDER`: a day of an office with twelve devices, one of them a bot: the
+//! gateway's log, the same SYNs as a capture, and the DHCP leases.
 //!
 //! EXPECTED is JSON: lines by kind, and SYNs and attempts by source.
 #![allow(
@@ -65,9 +66,9 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["messages", bytes, log, expected] => messages(bytes.parse().unwrap(), log).write(expected),
-        ["office", log, expected] => office(log).write(expected),
+        ["office", folder] => office(folder),
         _ => {
-            eprintln!("usage: generate-log messages BYTES LOG EXPECTED | office LOG EXPECTED");
+            eprintln!("usage: generate-log messages BYTES LOG EXPECTED | office FOLDER");
             std::process::exit(2);
         }
     }
@@ -108,6 +109,25 @@ impl Packet {
             "TCP" => writeln!(to, "WINDOW=64240 RES=0x00 {flags} URGP=0 ").unwrap(),
             _ => writeln!(to, "LEN=40 ").unwrap(),
         }
+    }
+}
+
+impl Packet {
+    /// The SYN as a frame.
+    fn frame(&self) -> Vec<u8> {
+        let [_, _, c, d] = self.source.octets();
+        let mut frame = vec![2, 0, 0x5e, 0, 0, 1, 2, 0, 0x5e, 0x10, c, d, 8, 0];
+        frame.extend([0x45, 0, 0, 40]);
+        frame.extend(self.id.to_be_bytes());
+        frame.extend([0x40, 0, 63, 6, 0, 0]);
+        frame.extend(self.source.octets());
+        frame.extend(self.destination.octets());
+        frame.extend(self.source_port.to_be_bytes());
+        frame.extend(self.destination_port.to_be_bytes());
+        let sequence = u32::from(self.source_port).wrapping_mul(2_654_435_761);
+        frame.extend(sequence.to_be_bytes());
+        frame.extend([0, 0, 0, 0, 0x50, 2, 0xfa, 0xf0, 0, 0, 0, 0]);
+        frame
     }
 }
 
@@ -265,59 +285,51 @@ const fn habit(host: u8, servers: &'static [[u8; 4]], mails: u32, syns: &'static
     }
 }
 
-/// A Tuesday; stamps as rsyslog writes them.
-fn office(path: &str) -> Expected {
+/// Midnight at the beginning of 10 March 2026, a Tuesday, at UTC+1.
+const MIDNIGHT: u32 = 1_773_097_200;
+
+/// A SYN, or another packet's line, at a second of the day.
+enum Event {
+    Syn(Packet),
+    Daemon(&'static str),
+}
+
+/// Writes `office-day.log` (stamps as rsyslog writes them), `.pcap`, `.leases` and `.expected.json`.
+fn office(folder: &str) {
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut expected = Expected::default();
-    let mut events: Vec<(u32, Vec<u8>)> = Vec::new();
+    let mut events: Vec<(u32, Event)> = Vec::new();
     let mut port = 40_000;
-    let mut syn = |events: &mut Vec<(u32, Vec<u8>)>,
-                   random: &mut fastrand::Rng,
-                   host: u8,
-                   to: Ipv4Addr,
-                   at: u32,
-                   schedule: &[u32]| {
-        port += 1;
-        let source = Ipv4Addr::new(192, 168, 1, host);
-        for delay in schedule {
-            let mut text = format!(
-                "kernel: [{:12.6}] SMTP-OUT: ",
-                f64::from(at + delay) + 88_000.25
-            )
-            .into_bytes();
-            let packet = Packet {
-                source,
-                destination: to,
-                protocol: "TCP",
-                source_port: port,
-                destination_port: 25,
-                id: random.u16(1..),
-            };
-            packet.write(&mut text, "SYN");
-            events.push((at + delay, text));
-        }
-        expected.records += schedule.len() as u64;
-        let counts = expected.sources.entry(source).or_default();
-        counts.0 += schedule.len() as u64;
-        counts.1 += 1;
-    };
+    let mut connect =
+        |random: &mut fastrand::Rng, host: u8, destination: Ipv4Addr, at: u32, schedule: &[u32]| {
+            port += 1;
+            let source = Ipv4Addr::new(192, 168, 1, host);
+            for delay in schedule {
+                let packet = Packet {
+                    source,
+                    destination,
+                    protocol: "TCP",
+                    source_port: port,
+                    destination_port: 25,
+                    id: random.u16(1..),
+                };
+                events.push((at + delay, Event::Syn(packet)));
+            }
+            expected.records += schedule.len() as u64;
+            let counts = expected.sources.entry(source).or_default();
+            counts.0 += schedule.len() as u64;
+            counts.1 += 1;
+        };
     for habit in &OFFICE {
         for _ in 0..habit.mails {
             let at = random.u32(8 * 3600..18 * 3600);
             let server = habit.servers[random.usize(0..habit.servers.len())];
-            syn(
-                &mut events,
-                &mut random,
-                habit.host,
-                server.into(),
-                at,
-                habit.syns,
-            );
+            connect(&mut random, habit.host, server.into(), at, habit.syns);
         }
     }
     // Before lunch it is a PC like the others; at 14:05 it begins.
     for at in [9 * 3600, 10 * 3600 + 700, 11 * 3600 + 900] {
-        syn(&mut events, &mut random, BOT, SMARTHOST[0].into(), at, &[0]);
+        connect(&mut random, BOT, SMARTHOST[0].into(), at, &[0]);
     }
     let mut at = f64::from(14 * 3600 + 5 * 60);
     for _ in 0..412 {
@@ -328,28 +340,88 @@ fn office(path: &str) -> Expected {
         } else {
             &[0]
         };
-        syn(&mut events, &mut random, BOT, to, at as u32, schedule);
+        connect(&mut random, BOT, to, at as u32, schedule);
     }
     for _ in 0..600 {
-        let text = format!("{}\n", DAEMONS[random.usize(0..DAEMONS.len())]);
-        events.push((random.u32(0..86_400), text.into_bytes()));
+        let daemon = DAEMONS[random.usize(0..DAEMONS.len())];
+        events.push((random.u32(0..86_400), Event::Daemon(daemon)));
         expected.other_program += 1;
     }
     events.sort_by_key(|(at, _)| *at);
     expected.lines = events.len() as u64;
+    expected.write(&format!("{folder}/office-day.expected.json"));
+    let times: Vec<u32> = events.iter().map(|_| random.u32(0..1_000_000)).collect();
+    office_log(&format!("{folder}/office-day.log"), &events, &times);
+    office_capture(&format!("{folder}/office-day.pcap"), &events, &times);
+    office_leases(&format!("{folder}/office-day.leases"));
+}
+
+fn office_log(path: &str, events: &[(u32, Event)], micros: &[u32]) {
     let mut log = BufWriter::new(File::create(path).unwrap());
-    for (at, text) in events {
-        let micros = random.u32(0..1_000_000);
+    for ((at, event), micros) in events.iter().zip(micros) {
+        let (hour, minute, second) = (at / 3600, at / 60 % 60, at % 60);
         write!(
             log,
-            "2026-03-10T{:02}:{:02}:{:02}.{micros:06}+01:00 gw ",
-            at / 3600,
-            at / 60 % 60,
-            at % 60
+            "2026-03-10T{hour:02}:{minute:02}:{second:02}.{micros:06}+01:00 gw "
         )
         .unwrap();
-        log.write_all(&text).unwrap();
+        match event {
+            Event::Syn(packet) => {
+                write!(log, "kernel: [{:5}.{micros:06}] SMTP-OUT: ", at + 88_000).unwrap();
+                packet.write(&mut log, "SYN");
+            }
+            Event::Daemon(line) => writeln!(log, "{line}").unwrap(),
+        }
     }
     log.flush().unwrap();
-    expected
+}
+
+/// pcap: Ethernet, IPv4, TCP without options.
+fn office_capture(path: &str, events: &[(u32, Event)], micros: &[u32]) {
+    let mut file = BufWriter::new(File::create(path).unwrap());
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
+        file.write_all(&word.to_le_bytes()).unwrap();
+    }
+    for ((at, event), micros) in events.iter().zip(micros) {
+        let Event::Syn(packet) = event else { continue };
+        let frame = packet.frame();
+        for word in [
+            MIDNIGHT + at,
+            *micros,
+            frame.len() as u32,
+            frame.len() as u32,
+        ] {
+            file.write_all(&word.to_le_bytes()).unwrap();
+        }
+        file.write_all(&frame).unwrap();
+    }
+    file.flush().unwrap();
+}
+
+/// dnsmasq's: the office's machines, with a day's lease each.
+fn office_leases(path: &str) {
+    const NAMES: [(u8, &str); 12] = [
+        (10, "anna-pc"),
+        (11, "accounting"),
+        (12, "boss-laptop"),
+        (13, "workshop"),
+        (14, "sales-1"),
+        (15, "sales-2"),
+        (16, "ben-laptop"),
+        (17, "meeting-room"),
+        (23, "reception-pc"),
+        (40, "printer"),
+        (41, "nas"),
+        (42, "camera"),
+    ];
+    let mut file = BufWriter::new(File::create(path).unwrap());
+    for (host, name) in NAMES {
+        let expires = MIDNIGHT + 36 * 3600;
+        writeln!(
+            file,
+            "{expires} 02:00:5e:10:01:{host:02x} 192.168.1.{host} {name} 01:02:00:5e:10:01:{host:02x}"
+        )
+        .unwrap();
+    }
+    file.flush().unwrap();
 }
