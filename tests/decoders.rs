@@ -136,3 +136,24 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// A decoder that watches ports answers the same, only sooner.
+    #[test]
+    fn watching_ports_changes_no_answer(line in wordy(), has_record: bool, port in prop::sample::select(vec![25_u16, 2, 255, 587])) {
+        let line = if has_record { [&line, b" kernel: ".as_slice(), RECORD.as_bytes()].concat() } else { line };
+        let whole = Decoder::new([]).decode(&line).content;
+        let watching = Decoder::new([]).watching(&[port]);
+        match (whole, watching.decode(&line).content) {
+            (Content::Packet(a, n), Content::Packet(b, m)) => {
+                let wanted = |p: &smtpwatch::decode::kernel_log::Packet<'_>| p.is_syn() && p.destination_port() == Some(port);
+                prop_assert_eq!(n, m);
+                prop_assert_eq!(wanted(&a), wanted(&b));
+                if wanted(&a) {
+                    prop_assert_eq!(a, b);
+                }
+            }
+            (a, b) => prop_assert_eq!(a, b),
+        }
+    }
+}

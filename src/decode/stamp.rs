@@ -42,9 +42,6 @@ pub enum Stamp {
     Unix(i64),
 }
 
-const MONTHS: [&[u8; 3]; 12] = [
-    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
-];
 const WEEKDAYS: [&[u8; 3]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
 
 /// Reads the stamp that `text` begins with; answers it and what follows.
@@ -72,9 +69,21 @@ pub fn common_log(text: &[u8]) -> Option<(Stamp, &[u8])> {
 }
 
 fn month(text: &[u8]) -> Option<u8> {
-    let name = text.first_chunk::<3>()?;
-    let index = MONTHS.iter().position(|month| *month == name)?;
-    u8::try_from(index + 1).ok()
+    Some(match text.first_chunk::<3>()? {
+        b"Jan" => 1,
+        b"Feb" => 2,
+        b"Mar" => 3,
+        b"Apr" => 4,
+        b"May" => 5,
+        b"Jun" => 6,
+        b"Jul" => 7,
+        b"Aug" => 8,
+        b"Sep" => 9,
+        b"Oct" => 10,
+        b"Nov" => 11,
+        b"Dec" => 12,
+        _ => return None,
+    })
 }
 
 fn civil(
@@ -106,9 +115,7 @@ fn civil(
 /// Reads `Jun  8 14:34:33`, with a fraction or a year behind it.
 fn rfc3164(text: &[u8]) -> Option<(Stamp, &[u8])> {
     let month = month(text)?;
-    let rest = text.get(3..)?.strip_prefix(b" ")?;
-    let (day, rest) = leading_decimal(rest.strip_prefix(b" ").unwrap_or(rest))?;
-    let rest = rest.strip_prefix(b" ")?;
+    let (day, rest) = day_of_month(text.get(3..)?)?;
     // Some write the year before the time of day: `Jun  8 2022 14:34:33`.
     let (year, rest) = match rest.get(4) {
         Some(b' ') => {
@@ -120,6 +127,17 @@ fn rfc3164(text: &[u8]) -> Option<(Stamp, &[u8])> {
     let (second_of_day, rest) = time_of_day(rest)?;
     let (micros, rest) = fraction(rest);
     civil(year, month, day, second_of_day, micros, None).map(|stamp| (stamp, rest))
+}
+
+/// Reads ` 8 `, `  8 ` or ` 08 `.
+fn day_of_month(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digit = |b: u8| b.is_ascii_digit().then(|| u64::from(b - b'0'));
+    match *text {
+        [b' ', b' ' | b'0', ones, b' ', ref rest @ ..] => Some((digit(ones)?, rest)),
+        [b' ', tens, ones, b' ', ref rest @ ..] => Some((digit(tens)? * 10 + digit(ones)?, rest)),
+        [b' ', ones, b' ', ref rest @ ..] => Some((digit(ones)?, rest)),
+        _ => None,
+    }
 }
 
 /// Reads `2022 Jun  8 14:34:33`.

@@ -155,12 +155,12 @@ fn host_and_tag(rest: &[u8], may_lack_tag: bool) -> (Origin<'_>, &[u8]) {
     if let Some(name) = tag(first) {
         return (speaker(name), after_first);
     }
+    // Whatever the host looks like, the tag says who speaks (UniFi: `("U7PG2,...") kernel:`).
+    if let Some(name) = tag(second) {
+        return (speaker(name), after_second);
+    }
     if is_facility_and_level(first) {
         return tagged(after_first, may_lack_tag, first);
-    }
-    // Whatever the host looks like, the tag says who speaks (UniFi: `("U7PG2,...") kernel:`).
-    if tag(second).is_some_and(|name| speaker(name) == Origin::Kernel) {
-        return (Origin::Kernel, after_second);
     }
     if starts_record(first) && may_lack_tag {
         return (Origin::Untagged, rest);

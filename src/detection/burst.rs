@@ -17,6 +17,13 @@ use crate::settings::Settings;
 #[derive(Debug, Default)]
 pub(super) struct Burst(Threshold);
 
+impl Burst {
+    /// Whether it has not spoken yet.
+    pub(super) fn listens(&self) -> bool {
+        !self.0.is_reached()
+    }
+}
+
 impl Detect for Burst {
     fn observe(&mut self, attempt: &Scored, settings: &Settings) -> Option<Finding> {
         if !attempt.is_new_group {

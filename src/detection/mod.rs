@@ -53,7 +53,8 @@ impl Detectors {
         let attempt = Scored {
             time,
             number,
-            is_new_group: self.groups.is_new(Group::of(destination), time),
+            // Groups are remembered for `burst` alone.
+            is_new_group: self.burst.listens() && self.groups.is_new(Group::of(destination), time),
         };
         let registry: [&mut dyn Detect; 2] = [&mut self.burst, &mut self.volume];
         registry

@@ -14,6 +14,11 @@ pub(super) struct Threshold {
 }
 
 impl Threshold {
+    /// Whether it has been reached.
+    pub(super) fn is_reached(&self) -> bool {
+        self.is_reached
+    }
+
     /// Counts `attempt`; answers `detector`'s finding where it is the first that makes `count`
     /// events `within` the time.
     pub(super) fn count(
