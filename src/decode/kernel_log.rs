@@ -12,7 +12,7 @@ use memchr::{memchr, memmem};
 
 use super::journal::Entry;
 use super::stamp::Stamp;
-use super::syslog::{self, Origin};
+use super::syslog::{self, Origin, Splitter};
 use super::{decimal, end_of_word, leading_decimal, next_word};
 use crate::model::{Interface, Mac};
 
@@ -212,9 +212,10 @@ pub struct Decoded<'a> {
     pub content: Content<'a>,
 }
 
-/// Decodes lines; made once, for the searches it prepares.
+/// Decodes lines; made once a thread, for the searches it prepares and what it remembers.
 #[derive(Debug, Clone)]
 pub struct Decoder {
+    splitter: Splitter,
     admitted: Vec<Vec<u8>>,
     watched: Vec<memmem::Finder<'static>>,
     input: memmem::Finder<'static>,
@@ -225,6 +226,7 @@ impl Decoder {
     /// A decoder that takes the programs `admitted` for the kernel too.
     pub fn new(admitted: impl IntoIterator<Item = Vec<u8>>) -> Self {
         Self {
+            splitter: Splitter::default(),
             admitted: admitted.into_iter().collect(),
             watched: Vec::new(),
             input: memmem::Finder::new(b"IN="),
@@ -247,7 +249,7 @@ impl Decoder {
             stamp,
             origin,
             message,
-        } = syslog::split(line);
+        } = self.splitter.split(line);
         Decoded {
             stamp,
             origin,
@@ -481,6 +483,9 @@ enum Gathered<'a> {
 /// `last message repeated 3 times` (sysklogd, busybox) and `message repeated 3 times: [...]`
 /// (rsyslog).
 fn gathered(message: &[u8]) -> Option<Gathered<'_>> {
+    if !matches!(message.first(), Some(b'l' | b'm' | b'-')) {
+        return None;
+    }
     let message = message.strip_prefix(b"--- ").unwrap_or(message);
     let (is_last, rest) = match message.strip_prefix(b"last ") {
         Some(rest) => (true, rest),

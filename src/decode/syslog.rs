@@ -9,6 +9,8 @@
 //! forged by whoever may write to the log; what this can do is refuse every line that says itself
 //! that another program wrote it.
 
+use std::cell::Cell;
+
 use memchr::{memchr, memmem, memrchr};
 
 use super::stamp::{self, Civil, Stamp};
@@ -90,6 +92,37 @@ pub fn split(line: &[u8]) -> Line<'_> {
     headed(line)
         .or_else(|| behind_file_name(line))
         .unwrap_or_else(|| bare(line, indented))
+}
+
+/// Takes lines apart, and remembers the stamp of the last one: in a busy log most lines bear that of
+/// the line before.
+#[derive(Clone, Debug, Default)]
+pub struct Splitter {
+    /// The sixteen bytes that end with the space behind a stamp such as `Jun  8 14:34:33`.
+    last: Cell<Option<([u8; 16], Stamp)>>,
+}
+
+impl Splitter {
+    /// What [`split`] answers.
+    pub fn split<'a>(&self, line: &'a [u8]) -> Line<'a> {
+        let trimmed = trim_ends(line);
+        let Some(begin) = trimmed.first_chunk::<16>() else {
+            return split(line);
+        };
+        if let Some((known, stamp)) = self.last.get()
+            && known == *begin
+            && let Some(parsed) = stamped(trimmed, stamp, &trimmed[15..])
+        {
+            return parsed;
+        }
+        if begin[15] == b' '
+            && let Some((stamp, rest)) = stamp::leading(trimmed)
+            && rest.len() == trimmed.len() - 15
+        {
+            self.last.set(Some((*begin, stamp)));
+        }
+        split(line)
+    }
 }
 
 /// Takes apart a line with a header that is known.
@@ -670,6 +703,29 @@ mod tests {
             ("    IN=x", "continued line"),
         ] {
             assert_eq!(who(line).0, format!("program {name}"), "{line}");
+        }
+    }
+
+    #[test]
+    fn remembering_the_stamp_changes_no_answer() {
+        let splitter = Splitter::default();
+        for line in [
+            "Jun  8 14:34:33 gw kernel: IN=x",
+            "Jun  8 14:34:33 gw app[1]: IN=x",
+            "Jun  8 14:34:33.123 gw kernel: IN=x",
+            "Jun  8 14:34:33 ",
+            "Jun  8 14:34:34 gw IN=x",
+            "Jun  8 14:34:34 gw IN=y\r",
+            "Jun 8 14:34:34 gw kernel: IN=y",
+            "2022-06-08 14:34:33 gw kernel: IN=x",
+        ] {
+            for _ in 0..2 {
+                assert_eq!(
+                    splitter.split(line.as_bytes()),
+                    split(line.as_bytes()),
+                    "{line}"
+                );
+            }
         }
     }
 

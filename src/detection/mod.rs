@@ -42,14 +42,18 @@ pub struct Detectors {
 
 impl Detectors {
     /// Takes the device's attempt number `number` (from 1), made to `destination` at `time`;
-    /// answers what the detectors have to say for the first time.
+    /// adds what the detectors have to say for the first time to `findings`.
     pub fn observe(
         &mut self,
         time: Timestamp,
         destination: IpAddr,
         number: u64,
         settings: &Settings,
-    ) -> impl Iterator<Item = Finding> + use<> {
+        findings: &mut Vec<Finding>,
+    ) {
+        if !self.burst.listens() && !self.volume.listens() {
+            return;
+        }
         let attempt = Scored {
             time,
             number,
@@ -57,10 +61,9 @@ impl Detectors {
             is_new_group: self.burst.listens() && self.groups.is_new(Group::of(destination), time),
         };
         let registry: [&mut dyn Detect; 2] = [&mut self.burst, &mut self.volume];
-        registry
-            .map(|detector| detector.observe(&attempt, settings))
-            .into_iter()
-            .flatten()
+        for detector in registry {
+            findings.extend(detector.observe(&attempt, settings));
+        }
     }
 }
 

@@ -14,6 +14,13 @@ use crate::settings::Settings;
 #[derive(Debug, Default)]
 pub(super) struct Volume(Threshold);
 
+impl Volume {
+    /// Whether it has not spoken yet.
+    pub(super) fn listens(&self) -> bool {
+        !self.0.is_reached()
+    }
+}
+
 impl Detect for Volume {
     fn observe(&mut self, attempt: &Scored, settings: &Settings) -> Option<Finding> {
         let parameters = settings.volume;

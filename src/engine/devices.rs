@@ -145,9 +145,13 @@ impl Device {
     /// The `count` destinations tried most often, and how often; those tried equally often in the
     /// order of their addresses.
     pub fn top_destinations(&self, count: usize) -> Vec<(IpAddr, u64)> {
+        let order = |&(address, attempts): &(IpAddr, u64)| (std::cmp::Reverse(attempts), address);
         let mut all: Vec<(IpAddr, u64)> = self.destinations.iter().collect();
-        all.sort_unstable_by_key(|&(address, attempts)| (std::cmp::Reverse(attempts), address));
-        all.truncate(count);
+        if count < all.len() {
+            all.select_nth_unstable_by_key(count, order);
+            all.truncate(count);
+        }
+        all.sort_unstable_by_key(order);
         all
     }
 
@@ -293,14 +297,14 @@ impl Devices {
         settings: &Settings,
     ) -> Vec<(DeviceId, Finding)> {
         let (id, device) = &mut self.places[place];
-        let found = device.detectors.observe(
+        let before = device.findings.len();
+        device.detectors.observe(
             observation.time,
             observation.tuple.destination,
             device.attempts,
             settings,
+            &mut device.findings,
         );
-        let before = device.findings.len();
-        device.findings.extend(found);
         device.findings[before..]
             .iter()
             .map(|finding| (*id, *finding))

@@ -125,13 +125,27 @@ impl fmt::Display for Group {
 
 /// A set of networks, such as the LAN.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Networks(Vec<IpNet>);
+pub struct Networks {
+    networks: Vec<IpNet>,
+    /// First and last address of each, for every attempt is looked up twice.
+    v4: Vec<(u32, u32)>,
+    v6: Vec<(u128, u128)>,
+}
 
 impl Networks {
     /// The given networks; host bits are dropped, doubles merged.
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
         let networks: Vec<IpNet> = networks.into_iter().map(|net| net.trunc()).collect();
-        Self(IpNet::aggregate(&networks))
+        let networks = IpNet::aggregate(&networks);
+        let mut v4 = Vec::new();
+        let mut v6 = Vec::new();
+        for network in &networks {
+            match network {
+                IpNet::V4(net) => v4.push((net.network().into(), net.broadcast().into())),
+                IpNet::V6(net) => v6.push((net.network().into(), net.broadcast().into())),
+            }
+        }
+        Self { networks, v4, v6 }
     }
 
     /// The private ranges: RFC 1918, RFC 6598 (shared address space), RFC 4193 (`fc00::/7`), and
@@ -156,13 +170,22 @@ impl Networks {
 
     /// Whether one of the networks holds `address`.
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address))
+        match address {
+            IpAddr::V4(v4) => holds(&self.v4, &u32::from(v4)),
+            IpAddr::V6(v6) => holds(&self.v6, &u128::from(v6)),
+        }
     }
 
     /// The networks, aggregated.
     pub fn as_slice(&self) -> &[IpNet] {
-        &self.0
+        &self.networks
     }
+}
+
+fn holds<T: PartialOrd>(ranges: &[(T, T)], address: &T) -> bool {
+    ranges
+        .iter()
+        .any(|(first, last)| first <= address && address <= last)
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ use crate::decode::syslog::Origin;
 use crate::model::{Clock, Observation, Timestamp, Tuple};
 use crate::settings::Ports;
 
+/// No line with a packet record is shorter: host, tag, interfaces, addresses, ports.
+const SHORTEST_RECORD: usize = 100;
+
 /// What each thread needs to decode.
 #[derive(Clone)]
 pub(super) struct Worker {
@@ -30,7 +33,11 @@ pub(super) fn spawn(worker: &Worker, reader: Box<dyn Read + Send>, threads: usiz
     let reader = Arc::new(Mutex::new(ChunkReader::new(reader)));
     for _ in 0..threads.max(1) {
         let (worker, reader, parts) = (worker.clone(), Arc::clone(&reader), parts.clone());
-        thread::spawn(move || worker.run(&reader, &parts));
+        let spawned = thread::Builder::new().name("decode".to_owned());
+        // The first thread alone gets everything done; only its failure would be one.
+        if let Err(error) = spawned.spawn(move || worker.run(&reader, &parts)) {
+            debug_assert!(false, "{error}");
+        }
     }
 }
 
@@ -171,6 +178,7 @@ impl<'a> Lines<'a> {
             Content::Skipped(skip) => {
                 part.last_line = LastLine::Other;
                 if let (Skip::OtherProgram, Origin::Program(tag)) = (skip, decoded.origin)
+                    && line.len() >= SHORTEST_RECORD
                     && self.worker.decoder.resembles_packet(line)
                 {
                     note_foreign(&mut part.foreign, tag, 1);
