@@ -23,18 +23,23 @@ pub(super) fn run(flags: &Flags) -> u8 {
     say_all(&errors);
     say_skipped(&skipped);
     let devices = Devices::new(&leases, now);
-    let printed = deliver(flags.print.output.as_deref(), |to, width| {
-        let layout = Layout {
-            zone: flags.zone(),
-            top: usize::MAX,
-            width,
-        };
-        match flags.print.format() {
-            Format::Table => devices.table(&layout, to),
-            Format::Json => devices.json(to),
-            Format::Csv => devices.csv(to),
-        }
-    });
+    let format = flags.print.format();
+    let printed = deliver(
+        flags.print.output.as_deref(),
+        format == Format::Table,
+        |to, width| {
+            let layout = Layout {
+                zone: flags.zone(),
+                top: usize::MAX,
+                width,
+            };
+            match format {
+                Format::Table => devices.table(&layout, to),
+                Format::Json => devices.json(to),
+                Format::Csv => devices.csv(to),
+            }
+        },
+    );
     match printed {
         Err(error) if !is_broken_pipe(&error) => {
             say(&format!("{error:#}"));

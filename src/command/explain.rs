@@ -20,7 +20,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
         settings: flags.resolve(),
         as_json: flags.json,
     };
-    let explained = deliver(None, |to, _| match location(flags) {
+    let explained = deliver(None, false, |to, _| match location(flags) {
         None => {
             let line = Raw::Line(flags.subject.as_bytes());
             explainer.explain(1, &line, to)

@@ -11,9 +11,10 @@ use anyhow::Context;
 pub(super) type Writer<'a> = &'a mut dyn Write;
 
 /// Hands `write` what to write to, and the terminal's columns where it is one. `path` is the file
-/// that was asked for.
+/// that was asked for; `is_styled` says whether the answer bears colours.
 pub(super) fn deliver(
     path: Option<&Path>,
+    is_styled: bool,
     write: impl FnOnce(Writer<'_>, Option<u16>) -> io::Result<()>,
 ) -> anyhow::Result<()> {
     match path {
@@ -22,7 +23,12 @@ pub(super) fn deliver(
         }
         None => {
             let width = io::stdout().is_terminal().then(terminal_width).flatten();
-            let choice = AutoStream::choice(&io::stdout());
+            // What bears no style needs none taken off.
+            let choice = if is_styled {
+                AutoStream::choice(&io::stdout())
+            } else {
+                ColorChoice::AlwaysAnsi
+            };
             let mut to = BufWriter::new(AutoStream::new(io::stdout(), choice));
             write(&mut to, width)
                 .and_then(|()| to.flush())

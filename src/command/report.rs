@@ -104,18 +104,23 @@ fn folders_without_logs<'a>(
 }
 
 fn print(flags: &Flags, report: &Report) -> anyhow::Result<()> {
-    deliver(flags.print.output.as_deref(), |to, width| {
-        let layout = Layout {
-            zone: flags.zone(),
-            top: flags.top,
-            width,
-        };
-        match flags.print.format() {
-            Format::Table => view::table(report, &layout, to),
-            Format::Json => view::json(report, to),
-            Format::Csv => view::csv(report, to),
-        }
-    })
+    let format = flags.print.format();
+    deliver(
+        flags.print.output.as_deref(),
+        format == Format::Table,
+        |to, width| {
+            let layout = Layout {
+                zone: flags.zone(),
+                top: flags.top,
+                width,
+            };
+            match format {
+                Format::Table => view::table(report, &layout, to),
+                Format::Json => view::json(report, to),
+                Format::Csv => view::csv(report, to),
+            }
+        },
+    )
 }
 
 /// 3 before 4 before 1.

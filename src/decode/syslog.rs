@@ -185,12 +185,19 @@ fn leaves_tags_out(line: &[u8], stamp: &Stamp) -> bool {
 fn host_and_tag(rest: &[u8], may_lack_tag: bool) -> (Origin<'_>, &[u8]) {
     let (first, after_first) = next_word(rest);
     let (second, after_second) = next_word(after_first);
-    if let Some(name) = tag(first) {
-        return (speaker(name), after_first);
+    // Nearly every line is one of these two, and whatever the host looks like, the tag says who
+    // speaks (UniFi: `("U7PG2,...") kernel:`).
+    if first.ends_with(b":") {
+        return (speaker(before_colon(first)), after_first);
     }
-    // Whatever the host looks like, the tag says who speaks (UniFi: `("U7PG2,...") kernel:`).
-    if let Some(name) = tag(second) {
-        return (speaker(name), after_second);
+    if second.ends_with(b":") {
+        return match process_id(first) {
+            Some(name) => (speaker(name), after_first),
+            None => (speaker(before_colon(second)), after_second),
+        };
+    }
+    if let Some(name) = process_id(first) {
+        return (speaker(name), after_first);
     }
     if is_facility_and_level(first) {
         return tagged(after_first, may_lack_tag, first);
@@ -242,14 +249,19 @@ fn speaker(tag: &[u8]) -> Origin<'_> {
 
 /// The name in `name:`, `name[pid]:` or `name[pid]:message`; none where the word is no tag.
 fn tag(word: &[u8]) -> Option<&[u8]> {
-    if word.last() == Some(&b':') {
-        let name = &word[..word.len() - 1];
-        return Some(match (name.last(), memchr(b'[', name)) {
-            (Some(b']'), Some(bracket)) => &name[..bracket],
-            _ => name,
-        });
+    if word.ends_with(b":") {
+        return Some(before_colon(word));
     }
     process_id(word)
+}
+
+/// The name in `name:` or `name[pid]:`.
+fn before_colon(word: &[u8]) -> &[u8] {
+    let name = &word[..word.len() - 1];
+    match name.strip_suffix(b"]") {
+        Some(open) => &name[..open.iter().rposition(|&b| b == b'[').unwrap_or(name.len())],
+        None => name,
+    }
 }
 
 /// The name before the first `[digits]:` in `text`.

@@ -44,8 +44,15 @@ struct Open {
     first: Timestamp,
     last: Timestamp,
     isn: Option<u32>,
-    earlier: Vec<u32>,
     packet: Packet,
+    /// What most attempts never need.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Default)]
+struct More {
+    /// Sequence numbers of earlier attempts of the tuple.
+    earlier: Vec<u32>,
     /// Packets that each rule says were repeated; the largest counts.
     repeated: [Option<(RuleId, u64)>; MAX_RULES],
 }
@@ -126,10 +133,15 @@ impl Open {
             first: observation.time,
             last: observation.time,
             isn: observation.isn,
-            earlier: Vec::new(),
             packet: Packet::new(observation),
-            repeated: [None; MAX_RULES],
+            more: None,
         }
+    }
+
+    fn was_earlier(&self, isn: u32) -> bool {
+        self.more
+            .as_ref()
+            .is_some_and(|more| more.earlier.contains(&isn))
     }
 
     /// Adds `packets` to those that `rule` says were repeated; answers by how many that exceeds what
@@ -143,16 +155,16 @@ impl Open {
                 .max()
                 .unwrap_or(0)
         };
-        let before = largest(&self.repeated);
-        let own = self
-            .repeated
+        let repeated = &mut self.more.get_or_insert_default().repeated;
+        let before = largest(repeated);
+        let own = repeated
             .iter()
             .position(|slot| slot.is_none_or(|(known, _)| known == rule));
         if let Some(own) = own {
-            let (_, count) = self.repeated[own].unwrap_or((rule, 0));
-            self.repeated[own] = Some((rule, count + packets));
+            let (_, count) = repeated[own].unwrap_or((rule, 0));
+            repeated[own] = Some((rule, count + packets));
         }
-        largest(&self.repeated) - before
+        largest(repeated) - before
     }
 
     fn note(&mut self, observation: &Observation, packets: u64) -> Seen {
@@ -167,15 +179,16 @@ impl Open {
         }
         match (self.isn, observation.isn) {
             (Some(own), Some(isn)) if own == isn => {}
-            (Some(_), Some(isn)) if self.earlier.contains(&isn) => return known(packets),
+            (Some(_), Some(isn)) if self.was_earlier(isn) => return known(packets),
             (Some(own), Some(_)) => {
-                let mut earlier = std::mem::take(&mut self.earlier);
-                if earlier.len() == MAX_EARLIER {
-                    earlier.remove(0);
+                let mut more = self.more.take().unwrap_or_default();
+                if more.earlier.len() == MAX_EARLIER {
+                    more.earlier.remove(0);
                 }
-                earlier.push(own);
+                more.earlier.push(own);
+                more.repeated = [None; MAX_RULES];
                 *self = Self {
-                    earlier,
+                    more: Some(more),
                     ..Self::new(observation)
                 };
                 return Seen {
