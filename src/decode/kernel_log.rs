@@ -19,8 +19,6 @@ use crate::model::{Interface, Mac};
 /// Why a line is no packet record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Skip {
-    /// Nothing in it.
-    Empty,
     /// Another program's line.
     OtherProgram,
     /// The kernel's, about something else.
@@ -31,12 +29,14 @@ pub enum Skip {
     BadAddress,
     /// `last message repeated N times`, added to the line before.
     RepeatMarker,
+    /// Nothing in it.
+    Empty,
     /// Neither header nor record.
     Unknown,
 }
 
 impl Skip {
-    /// All reasons, in the order they are shown.
+    /// All reasons, in the order they are declared and shown.
     pub const ALL: [Self; 7] = [
         Self::OtherProgram,
         Self::NotAPacket,
@@ -357,11 +357,10 @@ impl Decoder {
     /// what begins anew is not.
     fn fields<'a>(&self, message: &'a [u8], start: usize) -> Packet<'a> {
         let mut whole: Option<Packet<'_>> = None;
-        let mut packet = Packet {
-            prefix: &message[..start],
-            ..Packet::default()
-        };
-        let mut at = start;
+        let (mut packet, mut at) = in_order(message, start);
+        if packet.is_whole() && !self.may_be_watched(&message[at..]) {
+            return packet;
+        }
         while at < message.len() {
             let end = at + end_of_word(&message[at..]);
             let token = &message[at..end];
@@ -395,6 +394,9 @@ impl Decoder {
 
     /// Where `IN=` stands that is not the end of `PHYSIN=`.
     fn start_of_input(&self, message: &[u8]) -> Option<usize> {
+        if message.starts_with(b"IN=") {
+            return Some(0);
+        }
         self.input
             .find_iter(message)
             .find(|&at| !message[..at].ends_with(b"PHYS"))
@@ -429,6 +431,30 @@ fn has_input(packet: &Packet<'_>, message: &[u8]) -> bool {
 
 fn ends_with(message: &[u8], field: &[u8]) -> bool {
     std::ptr::eq(message.as_ptr_range().end, field.as_ptr_range().end)
+}
+
+/// Reads the fields with which nearly every record begins, up to the first that is another: then, or
+/// with a whole record, the packet so far, and where to go on.
+fn in_order(message: &[u8], start: usize) -> (Packet<'_>, usize) {
+    let mut packet = Packet {
+        prefix: &message[..start],
+        ..Packet::default()
+    };
+    let mut at = start;
+    let mut value = |key: &[u8]| {
+        let rest = message.get(at..)?.strip_prefix(key)?;
+        let length = end_of_word(rest);
+        at += key.len() + length + 1;
+        Some(&rest[..length])
+    };
+    if let Some(input) = value(b"IN=") {
+        packet.input = input;
+        packet.output = value(b"OUT=").unwrap_or_default();
+        packet.header = value(b"MAC=").unwrap_or_default();
+        packet.source = value(b"SRC=").unwrap_or_default();
+        packet.destination = value(b"DST=").unwrap_or_default();
+    }
+    (packet, at.min(message.len()))
 }
 
 /// Where in `token` a record begins: at once, or behind a prefix that is glued to it.
@@ -530,27 +556,37 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 
 /// Reads dotted decimal; several times as fast as going through `str`, and every record has two.
 fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
-    let mut address = 0_u32;
-    let mut octet = 0_u32;
-    let mut digits = 0;
-    let mut dots = 0;
-    for &byte in text {
+    let (first, rest) = octet(text)?;
+    let (second, rest) = octet(rest.strip_prefix(b".")?)?;
+    let (third, rest) = octet(rest.strip_prefix(b".")?)?;
+    let (fourth, rest) = octet(rest.strip_prefix(b".")?)?;
+    rest.is_empty()
+        .then(|| Ipv4Addr::new(first, second, third, fourth))
+}
+
+/// Reads one to three digits as a number under 256.
+#[inline]
+fn octet(text: &[u8]) -> Option<(u8, &[u8])> {
+    let digit = |byte: &u8| {
         let digit = byte.wrapping_sub(b'0');
-        if digit < 10 {
-            octet = octet * 10 + u32::from(digit);
-            digits += 1;
-            if digits > 3 {
-                return None;
-            }
-        } else if byte == b'.' && digits > 0 && octet < 256 {
-            address = address << 8 | octet;
-            (octet, digits) = (0, 0);
-            dots += 1;
-        } else {
-            return None;
-        }
+        (digit < 10).then_some(digit)
+    };
+    let (first, rest) = text.split_first()?;
+    let mut value = digit(first)?;
+    let Some((next, after)) = rest
+        .split_first()
+        .and_then(|(b, after)| Some((digit(b)?, after)))
+    else {
+        return Some((value, rest));
+    };
+    value = value * 10 + next;
+    match after
+        .split_first()
+        .and_then(|(b, last)| Some((digit(b)?, last)))
+    {
+        None => Some((value, after)),
+        Some((third, last)) => Some((value.checked_mul(10)?.checked_add(third)?, last)),
     }
-    (dots == 3 && digits > 0 && octet < 256).then(|| Ipv4Addr::from(address << 8 | octet))
 }
 
 fn mac(text: &[u8]) -> Option<Mac> {
@@ -806,6 +842,16 @@ mod tests {
             decoder.decode(admitted.as_bytes()).content,
             Content::Packet(..)
         ));
+    }
+
+    #[test]
+    fn reasons_are_counted_by_their_place() {
+        assert!(
+            Skip::ALL
+                .iter()
+                .enumerate()
+                .all(|(place, skip)| *skip as usize == place)
+        );
     }
 
     #[test]

@@ -190,14 +190,14 @@ fn host_and_tag(rest: &[u8], may_lack_tag: bool) -> (Origin<'_>, &[u8]) {
     if first.ends_with(b":") {
         return (speaker(before_colon(first)), after_first);
     }
-    if second.ends_with(b":") {
-        return match process_id(first) {
-            Some(name) => (speaker(name), after_first),
-            None => (speaker(before_colon(second)), after_second),
-        };
+    if second.ends_with(b":") && !first.contains(&b'[') {
+        return (speaker(before_colon(second)), after_second);
     }
     if let Some(name) = process_id(first) {
         return (speaker(name), after_first);
+    }
+    if second.ends_with(b":") {
+        return (speaker(before_colon(second)), after_second);
     }
     if is_facility_and_level(first) {
         return tagged(after_first, may_lack_tag, first);
