@@ -1,0 +1,461 @@
+//! Every kind of input gives the same answer, alone, compressed and together.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+const LOG: &str = "tests/corpus/office-day.log";
+const CAPTURE: &str = "tests/corpus/office-day.pcap";
+const LEASES: &str = "tests/corpus/office-day.leases";
+
+fn smtpwatch(arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("smtpwatch").unwrap();
+    command.args(arguments).env("TZ", "UTC");
+    command
+}
+
+fn report(arguments: &[&str]) -> Value {
+    let output = smtpwatch(&[&["report", "--json"], arguments].concat())
+        .output()
+        .unwrap();
+    json(&output)
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What must agree between kinds of input: each device's counts, verdict and moment of alarm.
+fn verdicts(answer: &Value) -> Vec<String> {
+    let devices = answer["devices"].as_array().unwrap();
+    devices
+        .iter()
+        .map(|d| {
+            format!(
+                "{} {} {} {} {} {}",
+                d["addresses"][0],
+                d["syns"],
+                d["attempts"],
+                d["destinations"],
+                d["verdict"],
+                d["findings"]
+            )
+        })
+        .collect()
+}
+
+fn compressed(text: &[u8]) -> [(&'static str, Vec<u8>); 4] {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text).unwrap();
+    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 0);
+    xz.write_all(text).unwrap();
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(text).unwrap();
+    [
+        ("gz", gzip.finish().unwrap()),
+        ("xz", xz.finish().unwrap()),
+        ("zst", zstd::stream::encode_all(text, 1).unwrap()),
+        ("bz2", bzip2.finish().unwrap()),
+    ]
+}
+
+/// The office's log as journalctl would give it.
+fn journal() -> Vec<(i64, bool, String, String)> {
+    fs::read_to_string(LOG)
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let (stamp, rest) = line.split_once(' ').unwrap();
+            let time: jiff::Timestamp = stamp.parse().unwrap();
+            let (tag, message) = rest.strip_prefix("gw ").unwrap().split_once(": ").unwrap();
+            let name = tag.split('[').next().unwrap().to_owned();
+            (
+                time.as_microsecond(),
+                tag == "kernel",
+                name,
+                message.to_owned(),
+            )
+        })
+        .collect()
+}
+
+fn journal_json() -> Vec<u8> {
+    let mut text = Vec::new();
+    for (micros, is_kernel, name, message) in journal() {
+        let transport = if is_kernel { "kernel" } else { "syslog" };
+        let entry = serde_json::json!({
+            "__CURSOR": "s=1", "__REALTIME_TIMESTAMP": micros.to_string(), "_TRANSPORT": transport,
+            "SYSLOG_IDENTIFIER": name, "MESSAGE": message,
+        });
+        writeln!(text, "{entry}").unwrap();
+    }
+    text
+}
+
+fn journal_export() -> Vec<u8> {
+    let mut text = Vec::new();
+    for (index, (micros, is_kernel, name, message)) in journal().into_iter().enumerate() {
+        let transport = if is_kernel { "kernel" } else { "syslog" };
+        write!(text, "__CURSOR=s=1\n__REALTIME_TIMESTAMP={micros}\n_TRANSPORT={transport}\nSYSLOG_IDENTIFIER={name}\n").unwrap();
+        if index % 2 == 0 {
+            writeln!(text, "MESSAGE={message}").unwrap();
+        } else {
+            text.extend_from_slice(b"MESSAGE\n");
+            text.extend_from_slice(&(message.len() as u64).to_le_bytes());
+            writeln!(text, "{message}").unwrap();
+        }
+        text.push(b'\n');
+    }
+    text
+}
+
+#[test]
+fn log_capture_and_journal_give_the_same_verdicts() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let expected = verdicts(&report(&[LOG]));
+    assert_eq!(expected.len(), 12);
+    let json = write("journal.json", &journal_json());
+    let export = write("journal.export", &journal_export());
+    for (input, kind) in [
+        (CAPTURE, "pcap"),
+        (&json, "netfilter"),
+        (&export, "netfilter"),
+    ] {
+        let answer = report(&[input]);
+        assert_eq!(verdicts(&answer), expected, "{input}");
+        assert_eq!(answer["inputs"][0]["kind"], kind);
+        assert_eq!(answer["inputs"][0]["matched"], 1201);
+    }
+    // All at once, each attempt and each packet still counts once.
+    let together = report(&[LOG, CAPTURE, &json, &export]);
+    assert_eq!(verdicts(&together), expected);
+    assert_eq!(together["inputs"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn the_journals_word_on_who_wrote_it_counts() {
+    let entry = |transport: &str, second: i64| {
+        let micros = 1_700_000_000_000_000 + second * 1_000_000;
+        format!(
+            "{{\"__REALTIME_TIMESTAMP\":\"{micros}\",\"_TRANSPORT\":\"{transport}\",\"SYSLOG_IDENTIFIER\":\"kernel\",\
+             \"MESSAGE\":\"IN=eth1 OUT= SRC=192.168.1.23 DST=203.0.{second}.9 PROTO=TCP SPT=1 DPT=25 SYN\"}}\n"
+        )
+    };
+    let forged: String = (0..20).map(|second| entry("syslog", second)).collect();
+    let output = smtpwatch(&["report", "--json", "-"])
+        .write_stdin(forged)
+        .output()
+        .unwrap();
+    assert_eq!(json(&output)["devices"].as_array().unwrap().len(), 0);
+    let genuine: String = (0..20).map(|second| entry("kernel", second)).collect();
+    let output = smtpwatch(&["report", "--json", "-"])
+        .write_stdin(genuine)
+        .output()
+        .unwrap();
+    assert_eq!(json(&output)["totals"]["infected"], 1);
+}
+
+#[test]
+fn compressed_inputs_alone_and_from_a_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    for input in [LOG, CAPTURE] {
+        let expected = verdicts(&report(&[input]));
+        for (extension, bytes) in compressed(&fs::read(input).unwrap()) {
+            let path = folder.path().join(format!("input.{extension}"));
+            fs::write(&path, &bytes).unwrap();
+            let answer = report(&[path.to_str().unwrap()]);
+            assert_eq!(verdicts(&answer), expected, "{input} {extension}");
+            assert_eq!(answer["inputs"][0]["bytes"], bytes.len());
+            let output = smtpwatch(&["report", "--json", "-"])
+                .write_stdin(bytes)
+                .output()
+                .unwrap();
+            assert_eq!(
+                verdicts(&json(&output)),
+                expected,
+                "{input} {extension} from a pipe"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_cut_off_counts_up_to_there_and_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    for (extension, bytes) in compressed(&fs::read(LOG).unwrap()) {
+        let path = folder.path().join(format!("cut.{extension}"));
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let output = smtpwatch(&["report", "--json", path.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{extension}");
+        assert!(
+            text(&output.stderr).contains("cannot be read"),
+            "{extension}: {output:?}"
+        );
+        // bzip2 gives nothing before a block of 900 KB is whole.
+        if extension != "bz2" {
+            assert!(
+                json(&output)["totals"]["attempts"].as_u64().unwrap() > 50,
+                "{extension}"
+            );
+        }
+    }
+    let capture = fs::read(CAPTURE).unwrap();
+    let path = folder.path().join("cut.pcap");
+    fs::write(&path, &capture[..capture.len() / 2 + 7]).unwrap();
+    let answer = report(&[path.to_str().unwrap()]);
+    assert_eq!(answer["inputs"][0]["skipped"]["cut off"], 1);
+    assert!(answer["totals"]["syns"].as_u64().unwrap() > 500);
+}
+
+#[test]
+fn a_window_that_is_too_large_is_refused_with_the_reason() {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(28).unwrap();
+    encoder.include_contentsize(false).unwrap();
+    encoder.write_all(&fs::read(LOG).unwrap()).unwrap();
+    let bytes = encoder.finish().unwrap();
+    let output = smtpwatch(&["report", "-"])
+        .write_stdin(bytes)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("takes a window over 128 MiB"),
+        "{output:?}"
+    );
+}
+
+/// A rotated set, compressed or not, is read in the order of time, whatever its names say.
+#[test]
+fn a_rotated_set_is_one_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = fs::read_to_string(LOG).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    let write = |name: &str, lines: &[&str]| {
+        let text = lines.join("\n") + "\n";
+        let bytes = match Path::new(name)
+            .extension()
+            .and_then(|extension| extension.to_str())
+        {
+            Some("gz") => compressed(text.as_bytes())[0].1.clone(),
+            Some("xz") => compressed(text.as_bytes())[1].1.clone(),
+            _ => text.into_bytes(),
+        };
+        fs::write(folder.path().join(name), bytes).unwrap();
+    };
+    write("messages", &lines[1400..]);
+    write("messages.1", &lines[900..1400]);
+    write("messages.2.gz", &lines[400..900]);
+    write("messages-20260310.xz", &lines[..400]);
+    let answer = report(&[folder.path().to_str().unwrap()]);
+    assert_eq!(verdicts(&answer), verdicts(&report(&[LOG])));
+    assert_eq!(answer["totals"]["late"], 0);
+}
+
+#[test]
+fn leases_name_the_devices() {
+    let output = smtpwatch(&["report", "--leases", LEASES, LOG])
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert!(
+        shown.starts_with("192.168.1.23 (reception-pc) is infected\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("192.168.1.23 (02:00:5e:10:01:17, reception-pc) contacted"),
+        "{shown}"
+    );
+    let answer = report(&["--leases", LEASES, CAPTURE]);
+    let bot = &answer["devices"][0];
+    assert_eq!(bot["id"], "02:00:5e:10:01:17");
+    assert_eq!(bot["hostname"], "reception-pc");
+    assert_eq!(bot["basis"], "lease");
+    let output = smtpwatch(&["report", "--leases", LOG, CAPTURE])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("office-day.log: no leases in it"),
+        "{output:?}"
+    );
+    assert!(text(&output.stdout).contains("192.168.1.23 is infected"));
+}
+
+#[test]
+fn devices_are_listed_in_each_format() {
+    for (format, name) in [("table", "devices-table"), ("csv", "devices-csv")] {
+        let output = smtpwatch(&["devices", "--leases", LEASES, "--format", format])
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!(name, text(&output.stdout));
+        });
+    }
+    let output = smtpwatch(&["devices", "--leases", LEASES, "--json"])
+        .output()
+        .unwrap();
+    let listed = json(&output);
+    assert_eq!(listed["schema"], "smtpwatch.devices.v1");
+    assert_eq!(listed["devices"].as_array().unwrap().len(), 12);
+    assert_eq!(listed["devices"][0]["hostname"], "anna-pc");
+    let output = smtpwatch(&["devices", "--leases", "/nonexistent"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no such file"));
+    let output = smtpwatch(&["devices"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn explanations_say_who_took_it_and_why_it_counts() {
+    let record = "IN=eth1 OUT=eth0 SRC=192.168.1.23 DST=203.0.113.9 PROTO=TCP SPT=1 DPT=25 SYN";
+    let kernel = format!("Jun  8 14:34:33 gw kernel: FW: {record}");
+    for (line, counts, reason) in [
+        (
+            kernel.clone(),
+            true,
+            "in the LAN tries to send mail directly to 203.0.113.9",
+        ),
+        (
+            kernel.replace("kernel:", "app[1]:"),
+            false,
+            "another program's line (app)",
+        ),
+        (
+            kernel.replace("DPT=25", "DPT=2525"),
+            false,
+            "port 2525 is not watched",
+        ),
+        (
+            kernel.replace("SYN", "ACK SYN"),
+            false,
+            "not a SYN without ACK",
+        ),
+        (
+            kernel.replace("203.0.113.9", "192.168.1.1"),
+            false,
+            "both ends are in the LAN",
+        ),
+        (
+            kernel.replace("192.168.1.23", "198.51.100.1"),
+            false,
+            "neither end is in the LAN",
+        ),
+        (
+            kernel.replace("DST=203.0.113.9", "DST=203"),
+            false,
+            "no packet record",
+        ),
+        (
+            "Jun  8 14:34:33 gw last message repeated 3 times".to_owned(),
+            false,
+            "repeats the line before 3 times",
+        ),
+        ("hello".to_owned(), false, "unknown line"),
+    ] {
+        let output = smtpwatch(&["explain", "--json", &line]).output().unwrap();
+        assert!(output.status.success(), "{line}");
+        let explained = json(&output);
+        assert_eq!(explained["counts"], counts, "{line}");
+        assert!(
+            explained["because"].as_str().unwrap().contains(reason),
+            "{explained}"
+        );
+    }
+    let shown = text(&smtpwatch(&["explain", &kernel]).output().unwrap().stdout);
+    assert!(
+        shown.contains("decoder kernel_log, written by the kernel, time ????-06-08 14:34:33 local"),
+        "{shown}"
+    );
+    assert!(shown.contains("DPT=25 "), "{shown}");
+}
+
+#[test]
+fn explanations_of_files_and_pipes() {
+    for (input, decoder) in [
+        (LOG, "kernel_log"),
+        (CAPTURE, "packet"),
+        (LEASES, "dhcp_lease"),
+    ] {
+        let output = smtpwatch(&["explain", "--json", "--limit", "3", input])
+            .output()
+            .unwrap();
+        let lines: Vec<Value> = text(&output.stdout)
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert!(lines.len() >= 3, "{input}");
+        assert!(
+            lines.iter().all(|line| line["decoder"] == decoder),
+            "{input}: {lines:?}"
+        );
+    }
+    let output = smtpwatch(&["explain", "-"])
+        .write_stdin(journal_json())
+        .output()
+        .unwrap();
+    assert!(
+        text(&output.stdout).contains("decoder journal"),
+        "{output:?}"
+    );
+    let output = smtpwatch(&["explain", "tests"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("tests: cannot be read"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn an_answer_never_overwrites_the_evidence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("messages");
+    fs::copy(LOG, &path).unwrap();
+    let path = path.to_str().unwrap();
+    let output = smtpwatch(&["report", "--output", path, path])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("is an input"), "{output:?}");
+    assert_eq!(fs::read(path).unwrap(), fs::read(LOG).unwrap());
+}
+
+#[test]
+fn without_a_file_the_systems_own_logs_are_read_or_their_absence_is_said() {
+    let output = smtpwatch(&["report", "--json"]).output().unwrap();
+    let answer = json(&output);
+    if answer["inputs"].as_array().unwrap().is_empty() {
+        assert!(
+            text(&output.stderr).contains("this system has no journal and no log"),
+            "{output:?}"
+        );
+        assert_eq!(output.status.code(), Some(1));
+    } else {
+        assert!(
+            answer["inputs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|input| input["kind"] == "netfilter")
+        );
+    }
+}
