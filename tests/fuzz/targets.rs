@@ -328,6 +328,16 @@ pub(crate) fn journal_export(data: &[u8]) {
     for pace in [1, 13, 200] {
         assert_eq!(exported(data, pace), whole, "{pace} bytes at a time");
     }
+    // Whatever a program logs, and wherever the journal was cut: the kernel did not say it.
+    let hostile = as_export(&Entry {
+        message: Cow::Borrowed(data),
+        ..Entry::default()
+    });
+    let length = hostile.len();
+    for end in [length, length - 1, length - 2, length * 3 / 4] {
+        let entries = exported(&hostile[..end], 4096);
+        assert!(!entries.iter().any(|entry| entry.is_kernel));
+    }
 }
 
 /// The entries of `data`, of which `pace` bytes more are there each time the decoder asks.
