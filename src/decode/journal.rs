@@ -5,9 +5,11 @@
 //! makes it better evidence than any text.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use memchr::{memchr, memmem};
-use serde::Deserialize;
+use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::decimal;
 
@@ -40,14 +42,63 @@ pub fn is_export(head: &[u8]) -> bool {
 }
 
 /// A field as journalctl writes it: text, bytes where it is no UTF-8, a list where it occurs more
-/// than once, null where it is too large.
-#[derive(Deserialize)]
-#[serde(untagged)]
+/// than once (the first counts), null where it is too large.
 enum Field<'a> {
-    Text(#[serde(borrow)] Cow<'a, str>),
+    Text(Cow<'a, str>),
+    Byte(u8),
     Bytes(Vec<u8>),
-    Several(#[serde(borrow)] Vec<Field<'a>>),
-    Nothing(()),
+    Nothing,
+}
+
+/// By hand, for serde's untagged enums copy what they look at, once for each level of a list in a
+/// list: a line of 256 KiB could take hundreds of megabytes.
+impl<'de: 'a, 'a> Deserialize<'de> for Field<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FieldVisitor)
+    }
+}
+
+struct FieldVisitor;
+
+impl<'de> Visitor<'de> for FieldVisitor {
+    type Value = Field<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a journal field")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Field<'de>, E> {
+        Ok(Field::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Field<'de>, E> {
+        Ok(Field::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_u64<E: de::Error>(self, byte: u64) -> Result<Field<'de>, E> {
+        let byte = u8::try_from(byte);
+        byte.map(Field::Byte)
+            .map_err(|_| E::custom("not a byte of a field"))
+    }
+
+    fn visit_unit<E>(self) -> Result<Field<'de>, E> {
+        Ok(Field::Nothing)
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Field<'de>, S::Error> {
+        let mut bytes = match list.next_element()? {
+            None => Vec::new(),
+            Some(Field::Byte(first)) => vec![first],
+            Some(first) => {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(first);
+            }
+        };
+        while let Some(byte) = list.next_element()? {
+            bytes.push(byte);
+        }
+        Ok(Field::Bytes(bytes))
+    }
 }
 
 #[derive(Deserialize)]
@@ -67,13 +118,9 @@ impl<'a> Field<'a> {
         match self {
             Self::Text(Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),
             Self::Text(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
+            Self::Byte(byte) => Cow::Owned(vec![byte]),
             Self::Bytes(bytes) => Cow::Owned(bytes),
-            Self::Several(fields) => fields
-                .into_iter()
-                .next()
-                .map(Self::into_bytes)
-                .unwrap_or_default(),
-            Self::Nothing(()) => Cow::default(),
+            Self::Nothing => Cow::default(),
         }
     }
 }
