@@ -111,12 +111,17 @@ impl Splitter {
         };
         if let Some((known, stamp)) = self.last.get()
             && known == *begin
-            && let Some(parsed) = stamped(trimmed, stamp, &trimmed[15..])
         {
-            return parsed;
+            let (origin, message) = host_and_tag(&trimmed[15..], true);
+            return Line {
+                stamp,
+                origin,
+                message,
+            };
         }
         if begin[15] == b' '
-            && let Some((stamp, rest)) = stamp::leading(trimmed)
+            && let Some((stamp @ Stamp::Civil(Civil { year: None, .. }), rest)) =
+                stamp::leading(trimmed)
             && rest.len() == trimmed.len() - 15
         {
             self.last.set(Some((*begin, stamp)));
