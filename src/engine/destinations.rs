@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use crate::model::Group;
 
@@ -63,12 +64,15 @@ fn note<K: std::hash::Hash + Eq>(
     destination: K,
     has_room: bool,
 ) -> bool {
-    if let Some(count) = counts.get_mut(&destination) {
-        *count = count.saturating_add(1);
-        return false;
-    }
-    if has_room {
-        counts.insert(destination, 1);
+    match counts.entry(destination) {
+        Entry::Occupied(mut known) => {
+            *known.get_mut() = known.get().saturating_add(1);
+            return false;
+        }
+        Entry::Vacant(new) if has_room => {
+            new.insert(1);
+        }
+        Entry::Vacant(_) => {}
     }
     true
 }
