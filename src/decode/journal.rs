@@ -5,9 +5,11 @@
 //! makes it better evidence than any text.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use memchr::{memchr, memmem};
-use serde::Deserialize;
+use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::decimal;
 
@@ -40,14 +42,63 @@ pub fn is_export(head: &[u8]) -> bool {
 }
 
 /// A field as journalctl writes it: text, bytes where it is no UTF-8, a list where it occurs more
-/// than once, null where it is too large.
-#[derive(Deserialize)]
-#[serde(untagged)]
+/// than once (the first counts), null where it is too large.
 enum Field<'a> {
-    Text(#[serde(borrow)] Cow<'a, str>),
+    Text(Cow<'a, str>),
+    Byte(u8),
     Bytes(Vec<u8>),
-    Several(#[serde(borrow)] Vec<Field<'a>>),
-    Nothing(()),
+    Nothing,
+}
+
+/// By hand, for serde's untagged enums copy what they look at, once for each level of a list in a
+/// list: a line of 256 KiB could take hundreds of megabytes.
+impl<'de: 'a, 'a> Deserialize<'de> for Field<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FieldVisitor)
+    }
+}
+
+struct FieldVisitor;
+
+impl<'de> Visitor<'de> for FieldVisitor {
+    type Value = Field<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a journal field")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Field<'de>, E> {
+        Ok(Field::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Field<'de>, E> {
+        Ok(Field::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_u64<E: de::Error>(self, byte: u64) -> Result<Field<'de>, E> {
+        let byte = u8::try_from(byte);
+        byte.map(Field::Byte)
+            .map_err(|_| E::custom("not a byte of a field"))
+    }
+
+    fn visit_unit<E>(self) -> Result<Field<'de>, E> {
+        Ok(Field::Nothing)
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Field<'de>, S::Error> {
+        let mut bytes = match list.next_element()? {
+            None => Vec::new(),
+            Some(Field::Byte(first)) => vec![first],
+            Some(first) => {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(first);
+            }
+        };
+        while let Some(byte) = list.next_element()? {
+            bytes.push(byte);
+        }
+        Ok(Field::Bytes(bytes))
+    }
 }
 
 #[derive(Deserialize)]
@@ -67,13 +118,9 @@ impl<'a> Field<'a> {
         match self {
             Self::Text(Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),
             Self::Text(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
+            Self::Byte(byte) => Cow::Owned(vec![byte]),
             Self::Bytes(bytes) => Cow::Owned(bytes),
-            Self::Several(fields) => fields
-                .into_iter()
-                .next()
-                .map(Self::into_bytes)
-                .unwrap_or_default(),
-            Self::Nothing(()) => Cow::default(),
+            Self::Nothing => Cow::default(),
         }
     }
 }
@@ -104,7 +151,8 @@ pub enum Step<'a> {
     Entry(Entry<'a>, usize),
     /// The entry's end is not there yet.
     NeedMore,
-    /// No entry: this many bytes belong to something else, or to one that is too large.
+    /// No entry: this many bytes belong to something else, or to one that is too large or cut off.
+    /// They may be more than there are yet.
     Broken(usize),
     /// Nothing is left.
     End,
@@ -126,37 +174,65 @@ pub fn export(bytes: &[u8], is_last: bool) -> Step<'_> {
     let mut at = start;
     loop {
         match field(&bytes[at..]) {
-            Some((b"", _, length)) => return Step::Entry(entry, at + length),
-            Some((name, value, length)) => {
+            Piece::Whole(b"", _, length) => return Step::Entry(entry, at + length),
+            Piece::Whole(name, value, length) => {
                 entry.take(name, value);
                 at += length;
             }
             // The last entry of a stream may lack its empty line.
-            None if is_last && at == bytes.len() => return Step::Entry(entry, at),
-            None if bytes.len() - start > MAX_ENTRY || is_last => {
-                let end = memmem::find(&bytes[start..], b"\n\n").map(|end| start + end + 1);
-                return Step::Broken(end.unwrap_or(bytes.len()));
+            Piece::Cut(_) if is_last && at == bytes.len() => return Step::Entry(entry, at),
+            Piece::Cut(length) if bytes.len() - start > MAX_ENTRY || is_last => {
+                let end = at.saturating_add(length);
+                return Step::Broken(if is_last { bytes.len() } else { end });
             }
-            None => return Step::NeedMore,
+            Piece::Cut(_) => return Step::NeedMore,
+            Piece::Malformed => {
+                return match memmem::find(&bytes[at..], b"\n\n") {
+                    Some(end) => Step::Broken(at + end + 1),
+                    None if bytes.len() - start > MAX_ENTRY || is_last => Step::Broken(bytes.len()),
+                    None => Step::NeedMore,
+                };
+            }
         }
     }
 }
 
-/// Name, value and length of a field; the empty line that ends an entry has no name.
-fn field(bytes: &[u8]) -> Option<(&[u8], &[u8], usize)> {
-    let end = memchr(b'\n', bytes)?;
+/// The largest field that journald takes (`DATA_SIZE_MAX` in its journal-importer.h).
+const MAX_FIELD: usize = 768 * 1024 * 1024;
+
+/// What a field begins with.
+enum Piece<'a> {
+    /// Name, value and length; the empty line that ends an entry has no name.
+    Whole(&'a [u8], &'a [u8], usize),
+    /// Its end is not there; it takes at least this many bytes. What is in it is somebody's data,
+    /// and no place to look for entries.
+    Cut(usize),
+    /// Nothing that journald writes.
+    Malformed,
+}
+
+fn field(bytes: &[u8]) -> Piece<'_> {
+    let Some(end) = memchr(b'\n', bytes) else {
+        return Piece::Cut(bytes.len());
+    };
     let line = &bytes[..end];
     if let Some(equals) = memchr(b'=', line) {
-        return Some((&line[..equals], &line[equals + 1..], end + 1));
+        return Piece::Whole(&line[..equals], &line[equals + 1..], end + 1);
     }
     if line.is_empty() {
-        return Some((line, line, 1));
+        return Piece::Whole(line, line, 1);
     }
-    let rest = &bytes[end + 1..];
-    let length = usize::try_from(u64::from_le_bytes(*rest.first_chunk::<8>()?)).ok()?;
-    let data_end = length.checked_add(8)?;
-    let value = rest.get(8..data_end)?;
-    (rest.get(data_end) == Some(&b'\n')).then_some((line, value, end + 1 + data_end + 1))
+    let Some((length, rest)) = bytes[end + 1..].split_first_chunk::<8>() else {
+        return Piece::Cut(bytes.len());
+    };
+    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    let all = end + 1 + 8;
+    match (rest.get(..length), rest.get(length)) {
+        _ if length > MAX_FIELD => Piece::Malformed,
+        (Some(value), Some(b'\n')) => Piece::Whole(line, value, all + length + 1),
+        (Some(_), Some(_)) => Piece::Malformed,
+        _ => Piece::Cut(all + length + 1),
+    }
 }
 
 impl<'a> Entry<'a> {
@@ -260,5 +336,30 @@ mod tests {
         let found = entries(&text);
         assert!(matches!(found[0], Step::Broken(_)));
         assert!(matches!(found.last(), Some(Step::Entry(e, _)) if e.is_kernel));
+    }
+
+    /// What a program logs is its data, wherever the journal was cut and however large it is.
+    #[test]
+    fn no_entry_is_found_within_a_field() {
+        let kernels = exported(b"FW: IN=eth0", false);
+        let forged = exported(&[b"x\n\n", &kernels[..]].concat(), true);
+        let forged = &forged[memmem::find(&forged, b"MESSAGE").unwrap()..];
+        for end in 0..forged.len() {
+            let found = entries(&forged[..end]);
+            assert!(
+                !found
+                    .iter()
+                    .any(|step| matches!(step, Step::Entry(entry, _) if entry.is_kernel)),
+                "{end}"
+            );
+        }
+        let mut large = b"COREDUMP\n".to_vec();
+        large.extend_from_slice(&600_000_u64.to_le_bytes());
+        let header = large.len();
+        large.extend_from_slice(&kernels.repeat(3_000));
+        assert_eq!(
+            export(&large[..MAX_ENTRY + 1], false),
+            Step::Broken(header + 600_000 + 1)
+        );
     }
 }

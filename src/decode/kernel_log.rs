@@ -376,7 +376,10 @@ impl Decoder {
             } else if token.first() == Some(&b'[') && packet.is_whole() {
                 // The packet that an ICMP error quotes; nothing that counts comes after it.
                 break;
-            } else if packet.take(token) && !self.may_be_watched(&message[end..]) {
+            } else if packet.take(token)
+                && packet.destination_port.is_empty()
+                && !self.may_be_watched(&message[end..])
+            {
                 return packet;
             }
             at = end + 1;

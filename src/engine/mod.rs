@@ -123,17 +123,15 @@ impl Engine {
         self.unclaimed.note(direction, &observation.tuple);
         let seen = self.attempts.note(&observation, now);
         self.totals.evicted_attempts = self.attempts.evicted();
-        let counted = Count {
-            syns: seen.packets,
-            attempts: u64::from(seen.opens_attempt),
+        let (is_attempt, effects) = if self.settings.scope.holds(direction) {
+            self.count(&observation, seen, is_late, direction)
+        } else {
+            (seen.opens_attempt, Vec::new())
         };
         let total = &mut self.totals.directions[direction as usize];
-        total.syns += counted.syns;
-        total.attempts += counted.attempts;
-        if !self.settings.scope.holds(direction) {
-            return Vec::new();
-        }
-        self.count(&observation, seen, is_late, direction)
+        total.syns += seen.packets;
+        total.attempts += u64::from(is_attempt);
+        effects
     }
 
     /// What was counted over all devices so far.
@@ -164,32 +162,34 @@ impl Engine {
         self.totals.span = Some((first.min(time), last.max(time)));
     }
 
+    /// Counts an observation for its device; answers whether it is an attempt of its own there.
     fn count(
         &mut self,
         observation: &Observation,
         seen: Seen,
         is_late: bool,
         direction: Direction,
-    ) -> Vec<Effect> {
+    ) -> (bool, Vec<Effect>) {
         let identity = Identity::of(observation, &self.leases);
         let (place, device) = self.devices.get_or_insert(&identity, observation.time);
         if !device.count(observation, seen) {
-            return Vec::new();
+            return (false, Vec::new());
         }
         self.devices
             .note_destination(place, observation.tuple.destination);
         if observation.clock == Clock::None {
             self.totals.unjudged += 1;
-            return Vec::new();
+            return (true, Vec::new());
         }
         if is_late || !self.settings.scope.scores(direction) {
-            return Vec::new();
+            return (true, Vec::new());
         }
-        self.devices
+        let found = self
+            .devices
             .judge(place, observation, &self.settings)
-            .into_iter()
-            .map(|(device, finding)| Effect::Found { device, finding })
-            .collect()
+            .into_iter();
+        let effects = found.map(|(device, finding)| Effect::Found { device, finding });
+        (true, effects.collect())
     }
 }
 

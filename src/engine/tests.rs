@@ -123,7 +123,7 @@ fn repeats_add_packets_and_never_an_attempt() {
         ..syn(second, PC, 4000, MX)
     };
     let known = run(Settings::default(), [syn(0, PC, 4000, MX), repeat(300, 3)]);
-    assert_eq!(outbound(&known).0, 4);
+    assert_eq!(outbound(&known), (4, 1));
     assert_eq!(known.devices().next().unwrap().1.attempts, 1);
     let orphan = run(Settings::default(), [repeat(0, 3)]);
     assert_eq!(outbound(&orphan), (3, 1));

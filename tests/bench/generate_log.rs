@@ -2,6 +2,8 @@
 //!
 //! `generate-log messages BYTES LOG EXPECTED`: a busy gateway's /var/log/messages: 15 % SYNs to
 //! port 25 from 300 sources with a Zipf skew, 25 % other packets, 60 % other daemons.
+//! `generate-log capture BYTES PCAP EXPECTED`: such a gateway's traffic: 0.5 % SYNs to port 25 from
+//! the same sources among TCP and UDP of all sizes.
 //! `generate-log office FOLDER`: a day of an office with twelve devices, one of them a bot: the
 //! gateway's log, the same SYNs as a capture, and the DHCP leases.
 //!
@@ -26,6 +28,7 @@ struct Expected {
     records: u64,
     other_program: u64,
     not_a_packet: u64,
+    not_tcp: u64,
     sources: BTreeMap<Ipv4Addr, (u64, u64)>,
 }
 
@@ -51,6 +54,7 @@ impl Expected {
             "records": self.records,
             "other_program": self.other_program,
             "not_a_packet": self.not_a_packet,
+            "not_tcp": self.not_tcp,
             "syns": sum(|counts| counts.0),
             "attempts": sum(|counts| counts.1),
             "sources": sources,
@@ -66,9 +70,10 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["messages", bytes, log, expected] => messages(bytes.parse().unwrap(), log).write(expected),
+        ["capture", bytes, pcap, expected] => capture(bytes.parse().unwrap(), pcap).write(expected),
         ["office", folder] => office(folder),
         _ => {
-            eprintln!("usage: generate-log messages BYTES LOG EXPECTED | office FOLDER");
+            eprintln!("usage: generate-log messages|capture BYTES FILE EXPECTED | office FOLDER");
             std::process::exit(2);
         }
     }
@@ -113,21 +118,117 @@ impl Packet {
 }
 
 impl Packet {
-    /// The SYN as a frame.
-    fn frame(&self) -> Vec<u8> {
+    /// The frame of `payload` octets behind the TCP or UDP header; `flags` are TCP's.
+    fn frame(&self, flags: u8, payload: usize) -> Vec<u8> {
         let [_, _, c, d] = self.source.octets();
+        let (protocol, header) = if self.protocol == "TCP" {
+            (6, 20)
+        } else {
+            (17, 8)
+        };
         let mut frame = vec![2, 0, 0x5e, 0, 0, 1, 2, 0, 0x5e, 0x10, c, d, 8, 0];
-        frame.extend([0x45, 0, 0, 40]);
+        frame.extend([0x45, 0]);
+        frame.extend(((20 + header + payload) as u16).to_be_bytes());
         frame.extend(self.id.to_be_bytes());
-        frame.extend([0x40, 0, 63, 6, 0, 0]);
+        frame.extend([0x40, 0, 63, protocol, 0, 0]);
         frame.extend(self.source.octets());
         frame.extend(self.destination.octets());
         frame.extend(self.source_port.to_be_bytes());
         frame.extend(self.destination_port.to_be_bytes());
-        let sequence = u32::from(self.source_port).wrapping_mul(2_654_435_761);
-        frame.extend(sequence.to_be_bytes());
-        frame.extend([0, 0, 0, 0, 0x50, 2, 0xfa, 0xf0, 0, 0, 0, 0]);
+        if protocol == 6 {
+            let sequence = u32::from(self.source_port).wrapping_mul(2_654_435_761);
+            frame.extend(sequence.to_be_bytes());
+            frame.extend([0, 0, 0, 0, 0x50, flags, 0xfa, 0xf0, 0, 0, 0, 0]);
+        } else {
+            frame.extend(((header + payload) as u16).to_be_bytes());
+            frame.extend([0, 0]);
+        }
+        frame.resize(frame.len() + payload, b'x');
         frame
+    }
+}
+
+/// Who sends mail: 300 sources with a Zipf skew, and the SYNs of theirs that will be sent again.
+struct Senders {
+    sources: Vec<Ipv4Addr>,
+    weights: Vec<f64>,
+    /// By the second in which they are due.
+    again: BTreeMap<u64, Vec<(Ipv4Addr, Ipv4Addr, u16)>>,
+    ports: BTreeMap<Ipv4Addr, u16>,
+}
+
+impl Senders {
+    fn new() -> Self {
+        Self {
+            sources: (0..300_u16)
+                .map(|i| Ipv4Addr::new(192, 168, (i / 250) as u8 + 1, (i % 250) as u8 + 2))
+                .collect(),
+            weights: (1..=300).map(|rank| 1.0 / f64::from(rank)).collect(),
+            again: BTreeMap::new(),
+            ports: BTreeMap::new(),
+        }
+    }
+
+    /// The next SYN to port 25, counted in `expected`.
+    fn syn(&mut self, random: &mut fastrand::Rng, second: u64, expected: &mut Expected) -> Packet {
+        let first = self.again.first_entry();
+        let (source, destination, source_port) = match first.filter(|due| *due.key() <= second) {
+            Some(mut entry) => {
+                let syn = entry.get_mut().pop().unwrap();
+                if entry.get().is_empty() {
+                    entry.remove();
+                }
+                expected.sources.get_mut(&syn.0).unwrap().0 += 1;
+                syn
+            }
+            None => self.open(random, second, expected),
+        };
+        Packet {
+            source,
+            destination,
+            protocol: "TCP",
+            source_port,
+            destination_port: 25,
+            id: random.u16(1..),
+        }
+    }
+
+    /// A new attempt; one of twenty is not answered at once.
+    fn open(
+        &mut self,
+        random: &mut fastrand::Rng,
+        second: u64,
+        expected: &mut Expected,
+    ) -> (Ipv4Addr, Ipv4Addr, u16) {
+        let mut pick = random.f64() * self.weights.iter().sum::<f64>();
+        let index = self.weights.iter().position(|weight| {
+            pick -= weight;
+            pick <= 0.0
+        });
+        let source = self.sources[index.unwrap_or(299)];
+        let destination = Ipv4Addr::from(0xcb00_0000_u32 | random.u32(0..200_000));
+        let port = self.ports.entry(source).or_insert(32_768);
+        *port = if *port == 60_999 { 32_768 } else { *port + 1 };
+        let syn = (source, destination, *port);
+        expected.syns(source, 1);
+        if random.u32(0..20) == 0 {
+            for delay in [1, 3, 7] {
+                self.again.entry(second + delay).or_default().push(syn);
+            }
+        }
+        syn
+    }
+
+    /// A packet that is not about mail.
+    fn other(&self, random: &mut fastrand::Rng) -> Packet {
+        Packet {
+            source: self.sources[random.usize(0..300)],
+            destination: Ipv4Addr::from(0xcb00_0000_u32 | random.u32(0..200_000)),
+            protocol: if random.bool() { "TCP" } else { "UDP" },
+            source_port: random.u16(32_768..61_000),
+            destination_port: [80, 443, 53, 123, 2525, 587][random.usize(0..6)],
+            id: random.u16(1..),
+        }
     }
 }
 
@@ -136,14 +237,7 @@ fn messages(bytes: u64, path: &str) -> Expected {
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut expected = Expected::default();
     let mut log = BufWriter::with_capacity(1 << 20, File::create(path).unwrap());
-    let sources: Vec<Ipv4Addr> = (0..300_u16)
-        .map(|i| Ipv4Addr::new(192, 168, (i / 250) as u8 + 1, (i % 250) as u8 + 2))
-        .collect();
-    let weights: Vec<f64> = (1..=300).map(|rank| 1.0 / f64::from(rank)).collect();
-    let total: f64 = weights.iter().sum();
-    // SYNs that will be sent again, by the second in which they are due.
-    let mut again: BTreeMap<u64, Vec<(Ipv4Addr, Ipv4Addr, u16)>> = BTreeMap::new();
-    let mut ports: BTreeMap<Ipv4Addr, u16> = BTreeMap::new();
+    let mut senders = Senders::new();
     let mut text = Vec::new();
     let mut written = 0;
     while written < bytes {
@@ -158,61 +252,17 @@ fn messages(bytes: u64, path: &str) -> Expected {
         )
         .unwrap();
         expected.lines += 1;
-        let due = again
-            .first_key_value()
-            .is_some_and(|(&due, _)| due <= second);
         match random.u32(0..100) {
             0..15 => {
                 expected.records += 1;
-                let (source, destination, source_port) = if due {
-                    let mut entry = again.first_entry().unwrap();
-                    let syn = entry.get_mut().pop().unwrap();
-                    if entry.get().is_empty() {
-                        entry.remove();
-                    }
-                    expected.sources.get_mut(&syn.0).unwrap().0 += 1;
-                    syn
-                } else {
-                    let mut pick = random.f64() * total;
-                    let index = weights.iter().position(|weight| {
-                        pick -= weight;
-                        pick <= 0.0
-                    });
-                    let source = sources[index.unwrap_or(299)];
-                    let destination = Ipv4Addr::from(0xcb00_0000_u32 | random.u32(0..200_000));
-                    let port = ports.entry(source).or_insert(32_768);
-                    *port = if *port == 60_999 { 32_768 } else { *port + 1 };
-                    let syn = (source, destination, *port);
-                    expected.syns(source, 1);
-                    if random.u32(0..20) == 0 {
-                        for delay in [1, 3, 7] {
-                            again.entry(second + delay).or_default().push(syn);
-                        }
-                    }
-                    syn
-                };
+                let packet = senders.syn(&mut random, second, &mut expected);
                 text.extend_from_slice(b"kernel: ");
-                let packet = Packet {
-                    source,
-                    destination,
-                    protocol: "TCP",
-                    source_port,
-                    destination_port: 25,
-                    id: random.u16(1..),
-                };
                 packet.write(&mut text, "SYN");
             }
             15..40 => {
                 expected.records += 1;
                 text.extend_from_slice(b"kernel: ");
-                let packet = Packet {
-                    source: sources[random.usize(0..300)],
-                    destination: Ipv4Addr::from(0xcb00_0000_u32 | random.u32(0..200_000)),
-                    protocol: if random.bool() { "TCP" } else { "UDP" },
-                    source_port: random.u16(32_768..61_000),
-                    destination_port: [80, 443, 53, 123, 2525, 587][random.usize(0..6)],
-                    id: random.u16(1..),
-                };
+                let packet = senders.other(&mut random);
                 packet.write(&mut text, "SYN");
             }
             40..42 => {
@@ -234,6 +284,68 @@ fn messages(bytes: u64, path: &str) -> Expected {
     }
     log.flush().unwrap();
     expected
+}
+
+/// Traffic at 300 kB a second.
+fn capture(bytes: u64, path: &str) -> Expected {
+    const SYN: u8 = 0x02;
+    const ACK: u8 = 0x10;
+    let mut random = fastrand::Rng::with_seed(SEED);
+    let mut expected = Expected::default();
+    let mut senders = Senders::new();
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).unwrap());
+    let mut written = pcap_header(&mut file);
+    while written < bytes {
+        let second = written / 300_000;
+        let micros = written % 300_000 * 10 / 3;
+        let frame = match random.u32(0..1000) {
+            0..5 => senders
+                .syn(&mut random, second, &mut expected)
+                .frame(SYN, 0),
+            // What else belongs to a mail that is sent, and is no attempt.
+            5..15 => {
+                let mut packet = senders.other(&mut random);
+                packet.protocol = "TCP";
+                packet.destination_port = 25;
+                packet.frame(ACK, random.usize(0..1460))
+            }
+            15..20 => {
+                let mut packet = senders.other(&mut random);
+                packet.protocol = "TCP";
+                packet.source_port = 25;
+                packet.frame(SYN | ACK, 0)
+            }
+            20..50 => senders.other(&mut random).frame(SYN, 0),
+            50..400 => senders.other(&mut random).frame(ACK, 0),
+            400..600 => senders.other(&mut random).frame(ACK, random.usize(0..1460)),
+            _ => senders.other(&mut random).frame(ACK, 1460),
+        };
+        expected.lines += 1;
+        expected.records += 1;
+        expected.not_tcp += u64::from(frame[23] != 6);
+        let time = u64::from(MIDNIGHT) + second;
+        written += pcap_record(&mut file, time as u32, micros as u32, &frame);
+    }
+    file.flush().unwrap();
+    expected
+}
+
+/// The header of a pcap file of Ethernet frames; answers its length.
+fn pcap_header(file: &mut impl Write) -> u64 {
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
+        file.write_all(&word.to_le_bytes()).unwrap();
+    }
+    24
+}
+
+/// A frame with its header; answers their length.
+fn pcap_record(file: &mut impl Write, seconds: u32, micros: u32, frame: &[u8]) -> u64 {
+    let length = frame.len() as u32;
+    for word in [seconds, micros, length, length] {
+        file.write_all(&word.to_le_bytes()).unwrap();
+    }
+    file.write_all(frame).unwrap();
+    16 + u64::from(length)
 }
 
 /// What a device of the office does.
@@ -379,21 +491,11 @@ fn office_log(path: &str, events: &[(u32, Event)], micros: &[u32]) {
 /// pcap: Ethernet, IPv4, TCP without options.
 fn office_capture(path: &str, events: &[(u32, Event)], micros: &[u32]) {
     let mut file = BufWriter::new(File::create(path).unwrap());
-    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
-        file.write_all(&word.to_le_bytes()).unwrap();
-    }
+    pcap_header(&mut file);
     for ((at, event), micros) in events.iter().zip(micros) {
-        let Event::Syn(packet) = event else { continue };
-        let frame = packet.frame();
-        for word in [
-            MIDNIGHT + at,
-            *micros,
-            frame.len() as u32,
-            frame.len() as u32,
-        ] {
-            file.write_all(&word.to_le_bytes()).unwrap();
+        if let Event::Syn(packet) = event {
+            pcap_record(&mut file, MIDNIGHT + at, *micros, &packet.frame(2, 0));
         }
-        file.write_all(&frame).unwrap();
     }
     file.flush().unwrap();
 }

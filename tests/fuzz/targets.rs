@@ -1,0 +1,770 @@
+//! What each fuzz target does with the bytes it is given, and what must hold whatever they are.
+//!
+//! Included by the fuzz targets and by `tests/fuzz_corpus.rs`, which replays their corpora. A body
+//! panics where something does not hold; beyond that it only reads.
+#![allow(clippy::unwrap_used)]
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use jiff::tz::TimeZone;
+use smtpwatch::attribution::leases::{Basis, LeaseBook};
+use smtpwatch::decode::capture::{self, MAX_WANTED, Reader, Record};
+use smtpwatch::decode::clock::{Anchor, End, Era, Eras, FirstStamps, RecordClock};
+use smtpwatch::decode::dhcp_lease::{self, Lease, Leases};
+use smtpwatch::decode::journal::{self, Entry};
+use smtpwatch::decode::kernel_log::{Content, Decoded, Decoder, Packet};
+use smtpwatch::decode::packet::{LinkType, Segment};
+use smtpwatch::decode::stamp::{self, Stamp};
+use smtpwatch::decode::syslog::{self, Origin};
+use smtpwatch::decode::{dhcp_lease::Kind, packet};
+use smtpwatch::engine::{self, Effect, Engine, Input};
+use smtpwatch::model::{
+    Clock, DeviceKey, Direction, Finding, Interface, Mac, Observation, RuleId, Scope, Timestamp,
+    Tuple, Verdict,
+};
+use smtpwatch::settings::{Burst, Limits, Settings, Volume};
+
+/// A target's body.
+type Target = fn(&[u8]);
+
+/// All targets by name, which is that of their corpus, too.
+pub(crate) const ALL: [(&str, Target); 8] = [
+    ("kernel_log", kernel_log),
+    ("stamp", stamp),
+    ("journal_json", journal_json),
+    ("journal_export", journal_export),
+    ("packet", packet),
+    ("capture", capture),
+    ("dhcp_lease", dhcp_lease),
+    ("engine", engine),
+];
+
+/// 2026-03-29: the clock has just been put forward in [`zone`].
+const FILE_TIME: Timestamp = Timestamp::from_seconds(1_774_746_000);
+
+/// A program that [`kernel_log`] admits.
+const ADMITTED: &[u8] = b"app";
+
+/// Central European time, in every year.
+fn zone() -> TimeZone {
+    TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap()
+}
+
+/// A log of lines: each line on its own, then the times of them all.
+pub(crate) fn kernel_log(data: &[u8]) {
+    let plain = Decoder::new([]);
+    let watching = Decoder::new([]).watching(&[25]);
+    let fresh = plain.clone();
+    let admitting = Decoder::new([ADMITTED.to_vec()]);
+    let mut stamps = Vec::new();
+    for line in data.split(|&b| b == b'\n') {
+        let decoded = plain.decode(line);
+        check_line(line, &decoded);
+        stamps.push(decoded.stamp);
+
+        // What another program says is nobody's, unless it was admitted; and that changes no other
+        // line.
+        let with_admitted = admitting.decode(line);
+        check_line(line, &with_admitted);
+        match decoded.origin {
+            Origin::Program(name) => {
+                assert!(!matches!(decoded.content, Content::Packet(..)));
+                assert!(name == ADMITTED || with_admitted == decoded);
+            }
+            _ => assert_eq!(with_admitted, decoded),
+        }
+
+        // Nothing hangs on the lines before, nor for the watched ports on reading no further than needed.
+        assert_eq!(fresh.clone().decode(line), decoded);
+        let watched = watching.decode(line);
+        check_line(line, &watched);
+        assert_eq!(
+            (watched.stamp, watched.origin),
+            (decoded.stamp, decoded.origin)
+        );
+        assert_eq!(syn_to_25(&watched.content), syn_to_25(&decoded.content));
+
+        // Nothing hangs on how the writer ends its lines, or on what a truncation leaves.
+        let around = [b"\0\0", line, b" \r\0"].concat();
+        assert_eq!(plain.decode(&around), decoded);
+
+        let split = syslog::split(line);
+        assert_within(line, split.message);
+        assert_eq!((split.stamp, split.origin), (decoded.stamp, decoded.origin));
+        let _ = plain.resembles_packet(line);
+    }
+    check_times(&stamps);
+}
+
+/// The packet and its repeats, where it is a SYN to port 25.
+fn syn_to_25<'a>(content: &Content<'a>) -> Option<(Packet<'a>, u32)> {
+    match *content {
+        Content::Packet(packet, repeats)
+            if packet.is_syn() && packet.destination_port() == Some(25) =>
+        {
+            Some((packet, repeats))
+        }
+        _ => None,
+    }
+}
+
+fn check_line(line: &[u8], decoded: &Decoded<'_>) {
+    check_stamp(&decoded.stamp);
+    check_content(line, decoded);
+}
+
+/// What holds for whatever was decoded from `text`.
+fn check_content(text: &[u8], decoded: &Decoded<'_>) {
+    match decoded.content {
+        Content::Packet(packet, _) => {
+            for field in [
+                packet.prefix,
+                packet.input,
+                packet.output,
+                packet.header,
+                packet.header_source,
+                packet.source,
+                packet.destination,
+                packet.protocol,
+                packet.source_port,
+                packet.destination_port,
+                packet.sequence,
+                packet.ip_id,
+            ] {
+                assert_within(text, field);
+            }
+            assert!(packet.addresses().is_some());
+            assert!(packet.mac().is_none_or(Mac::is_station));
+            assert_ne!(packet.ip_id(), Some(0));
+            assert!(!packet.is_syn() || packet.syn && !packet.ack);
+            assert_eq!(packet.interface().is_empty(), no_name(packet.input));
+            let _ = (
+                packet.source_port(),
+                packet.destination_port(),
+                packet.isn(),
+            );
+        }
+        Content::Skipped(skip) => assert!(!skip.reason().is_empty()),
+        Content::Repeated(_) | Content::Lost(_) => {}
+    }
+}
+
+/// Whether an interface's name stands for none.
+fn no_name(name: &[u8]) -> bool {
+    matches!(name.first(), None | Some(0))
+}
+
+/// `part` is empty, or stands within `whole`.
+fn assert_within(whole: &[u8], part: &[u8]) {
+    let (whole, part) = (whole.as_ptr_range(), part.as_ptr_range());
+    assert!(part.is_empty() || whole.start <= part.start && part.end <= whole.end);
+}
+
+fn check_stamp(stamp: &Stamp) {
+    match *stamp {
+        Stamp::None => {}
+        Stamp::Civil(civil) => {
+            assert!(civil.year.is_none_or(|year| (1970..=9999).contains(&year)));
+            assert!((1..=12).contains(&civil.month) && (1..=31).contains(&civil.day));
+            assert!(civil.second_of_day <= 86_400 && civil.micros < 1_000_000);
+            assert!(civil.offset.is_none_or(|offset| offset.abs() < 86_400));
+        }
+        Stamp::Uptime(micros) | Stamp::Unix(micros) => assert!(micros >= 0),
+    }
+}
+
+/// The clock on the stamps of an input, tied down at either end.
+fn check_times(stamps: &[Stamp]) {
+    let mut end = End::default();
+    let mut eras = Eras::default();
+    let steps: Vec<Era> = stamps
+        .iter()
+        .map(|stamp| {
+            end.step(stamp);
+            eras.step(stamp)
+        })
+        .collect();
+    for anchor in [
+        Anchor::at_start(FILE_TIME),
+        Anchor::at_end(&end, FILE_TIME, &zone()),
+    ] {
+        let mut clock = RecordClock::new(anchor, zone());
+        let mut before = FILE_TIME;
+        for (stamp, &era) in stamps.iter().zip(&steps) {
+            let (time, quality) = clock.time(stamp, era);
+            match (stamp, quality) {
+                (Stamp::None | Stamp::Civil(_), Clock::None) => assert_eq!(time, before),
+                (Stamp::Unix(micros), Clock::Exact) => assert_eq!(time.as_micros(), *micros),
+                (Stamp::Uptime(_), Clock::Approximate) | (Stamp::Civil(_), Clock::Exact) => {}
+                other => panic!("{other:?}"),
+            }
+            before = time;
+        }
+    }
+    // Two parts of an input reach the era that the whole does.
+    let mut joined = Eras::default();
+    for part in [&stamps[..stamps.len() / 2], &stamps[stamps.len() / 2..]] {
+        let (mut first, mut within) = (FirstStamps::default(), Eras::default());
+        for stamp in part {
+            first.note(stamp);
+            within.step(stamp);
+        }
+        joined.join(&first, &within);
+    }
+    assert_eq!(joined.era(), eras.era());
+}
+
+/// A stamp, read as it stands and once more as it is written most plainly.
+pub(crate) fn stamp(data: &[u8]) {
+    for (stamp, rest) in [stamp::leading(data), stamp::common_log(data)]
+        .into_iter()
+        .flatten()
+    {
+        check_stamp(&stamp);
+        assert!(data.ends_with(rest) && rest.len() < data.len());
+        assert_within(data, rest);
+        let plain = plainly(&stamp);
+        assert_eq!(
+            stamp::leading(plain.as_bytes()),
+            Some((stamp, &b" gw"[..])),
+            "{plain}"
+        );
+        check_times(&[stamp, Stamp::None, stamp]);
+        let mut clock = RecordClock::new(Anchor::at_start(FILE_TIME), zone());
+        for years in [i16::MIN, i16::MAX] {
+            let era = Era {
+                years,
+                boots: u16::MAX,
+            };
+            clock.time(&stamp, era);
+        }
+    }
+}
+
+/// `stamp` before ` gw`, in the one form that holds all of it.
+fn plainly(stamp: &Stamp) -> String {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    match *stamp {
+        Stamp::None => " gw".to_owned(),
+        Stamp::Uptime(micros) => format!("[{:5}.{:06}] gw", micros / 1_000_000, micros % 1_000_000),
+        Stamp::Unix(micros) => format!("{}.{:06} gw", micros / 1_000_000, micros % 1_000_000),
+        Stamp::Civil(civil) => {
+            // The leap second: 86,400 is 23:59:60.
+            let second = civil.second_of_day.min(86_399);
+            let leap = civil.second_of_day - second;
+            let time = format!(
+                "{:02}:{:02}:{:02}.{:06}",
+                second / 3600,
+                second / 60 % 60,
+                second % 60 + leap,
+                civil.micros
+            );
+            match civil.year {
+                None => {
+                    let month = usize::from(civil.month) * 3;
+                    format!("{} {:2} {time} gw", &MONTHS[month - 3..month], civil.day)
+                }
+                Some(year) => {
+                    let offset = civil.offset.map_or(String::new(), |offset| {
+                        let sign = if offset < 0 { '-' } else { '+' };
+                        let minutes = offset.abs() / 60;
+                        format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+                    });
+                    let date = format!("{year:04}-{:02}-{:02}", civil.month, civil.day);
+                    format!("{date}T{time}{offset} gw")
+                }
+            }
+        }
+    }
+}
+
+/// A journal as `journalctl -o json` writes it.
+pub(crate) fn journal_json(data: &[u8]) {
+    let _ = journal::is_json(data);
+    for line in data.split(|&b| b == b'\n') {
+        if let Some(entry) = journal::json(line) {
+            check_entry(&entry);
+            let again = as_json(&entry);
+            assert_eq!(journal::json(&again), Some(entry));
+        }
+    }
+}
+
+/// Only what the kernel wrote is a packet record, and only what journald says came from it.
+fn check_entry(entry: &Entry<'_>) {
+    assert!(entry.micros.is_none_or(|micros| micros >= 0));
+    let decoded = Decoder::new([]).decode_entry(entry);
+    check_content(&entry.message, &decoded);
+    assert!(entry.is_kernel || !matches!(decoded.content, Content::Packet(..)));
+    assert_eq!(decoded.stamp, entry.micros.map_or(Stamp::None, Stamp::Unix));
+    let admitting = Decoder::new([entry.identifier.to_vec()]);
+    check_content(&entry.message, &admitting.decode_entry(entry));
+}
+
+/// An entry with its texts as bytes, which journalctl writes where they are not UTF-8.
+fn as_json(entry: &Entry<'_>) -> Vec<u8> {
+    let mut object = serde_json::json!({
+        "SYSLOG_IDENTIFIER": &entry.identifier[..],
+        "MESSAGE": &entry.message[..],
+        "_TRANSPORT": if entry.is_kernel { "kernel" } else { "syslog" },
+        "_PID": ["1", null],
+    });
+    if let Some(micros) = entry.micros {
+        object["__REALTIME_TIMESTAMP"] = micros.to_string().into();
+    }
+    serde_json::to_vec(&object).unwrap()
+}
+
+/// A journal as `journalctl -o export` writes it: at once, and as it comes through a pipe.
+pub(crate) fn journal_export(data: &[u8]) {
+    let _ = journal::is_export(data);
+    let whole = exported(data, data.len().max(1));
+    for entry in &whole {
+        check_entry(entry);
+        let again = as_export(entry);
+        assert_eq!(exported(&again, again.len()), std::slice::from_ref(entry));
+    }
+    for pace in [1, 13, 200] {
+        assert_eq!(exported(data, pace), whole, "{pace} bytes at a time");
+    }
+    // Whatever a program logs, and wherever the journal was cut: the kernel did not say it.
+    let hostile = as_export(&Entry {
+        message: Cow::Borrowed(data),
+        ..Entry::default()
+    });
+    let length = hostile.len();
+    for end in [length, length - 1, length - 2, length * 3 / 4] {
+        let entries = exported(&hostile[..end], 4096);
+        assert!(!entries.iter().any(|entry| entry.is_kernel));
+    }
+}
+
+/// The entries of `data`, of which `pace` bytes more are there each time the decoder asks.
+fn exported(data: &[u8], pace: usize) -> Vec<Entry<'_>> {
+    let mut entries = Vec::new();
+    let (mut at, mut end) = (0, pace.min(data.len()));
+    loop {
+        let is_last = end == data.len();
+        match journal::export(&data[at..end], is_last) {
+            journal::Step::Entry(entry, length) => {
+                assert!((1..=end - at).contains(&length));
+                entries.push(entry);
+                at += length;
+            }
+            journal::Step::Broken(length) => {
+                assert!((1..=end - at).contains(&length));
+                at += length;
+            }
+            journal::Step::NeedMore | journal::Step::End if !is_last => {
+                end = (end + pace).min(data.len());
+            }
+            journal::Step::NeedMore => panic!("there is no more"),
+            journal::Step::End => {
+                assert!(data[at..].iter().all(|&b| b == b'\n'));
+                return entries;
+            }
+        }
+    }
+}
+
+/// An entry with its texts as binary fields, which journalctl writes where they hold line feeds.
+fn as_export(entry: &Entry<'_>) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let Some(micros) = entry.micros {
+        text.extend(format!("__REALTIME_TIMESTAMP={micros}\n").into_bytes());
+    }
+    if entry.is_kernel {
+        text.extend(b"_TRANSPORT=kernel\n");
+    }
+    let fields: [(&[u8], &Cow<'_, [u8]>); 2] = [
+        (b"SYSLOG_IDENTIFIER", &entry.identifier),
+        (b"MESSAGE", &entry.message),
+    ];
+    for (name, value) in fields {
+        text.extend(
+            [
+                name,
+                b"\n",
+                &(value.len() as u64).to_le_bytes(),
+                value,
+                b"\n",
+            ]
+            .concat(),
+        );
+    }
+    text.push(b'\n');
+    text
+}
+
+/// A frame behind its link type, in two bytes, the lower one first.
+pub(crate) fn packet(data: &[u8]) {
+    let Some((&[low, high], frame)) = data.split_first_chunk() else {
+        return;
+    };
+    let link = LinkType(u16::from_le_bytes([low, high]));
+    let whole = packet::decode(link, frame);
+    match whole {
+        Ok(segment) => check_segment(&segment),
+        Err(skip) => assert!(packet::Skip::ALL.contains(&skip) && !skip.reason().is_empty()),
+    }
+    // Where the capture cut the frame it says the same, or that it was cut.
+    for end in 0..frame.len().min(160) {
+        match packet::decode(link, &frame[..end]) {
+            Err(packet::Skip::Truncated) => {}
+            cut => assert_eq!(cut, whole, "cut at {end}"),
+        }
+    }
+}
+
+fn check_segment(segment: &Segment) {
+    let tuple = &segment.tuple;
+    assert_eq!(tuple.source.is_ipv4(), tuple.destination.is_ipv4());
+    assert!(segment.mac.is_none_or(Mac::is_station));
+    assert!(segment.vlan.is_none_or(|vlan| (1..4096).contains(&vlan)));
+    assert!(
+        segment
+            .ip_id
+            .is_none_or(|id| id != 0 && tuple.source.is_ipv4())
+    );
+    assert!(!segment.is_syn() || segment.flags.syn() && !segment.flags.ack());
+    let _ = (segment.flags.fin(), segment.flags.rst());
+}
+
+/// A capture file: at once, and as it comes through a pipe.
+pub(crate) fn capture(data: &[u8]) {
+    let whole = events(data, data.len().max(1));
+    for event in &whole {
+        if let Event::Record(record) = event {
+            assert_within(data, record.frame);
+            assert!(record.frame.len() <= capture::MAX_FRAME);
+            if let Ok(segment) = packet::decode(record.link, record.frame) {
+                check_segment(&segment);
+            }
+        }
+    }
+    for pace in [1, 7, 64] {
+        assert_eq!(events(data, pace), whole, "{pace} bytes at a time");
+    }
+    // A file cut anywhere holds the records before the cut.
+    for end in [
+        data.len() / 3,
+        data.len() * 2 / 3,
+        data.len().saturating_sub(1),
+    ] {
+        let mut cut = events(&data[..end], end.max(1));
+        if matches!(cut.last(), Some(Event::Broken(_))) {
+            cut.pop();
+        }
+        assert!(whole.starts_with(&cut), "cut at {end}");
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Event<'a> {
+    Record(Record<'a>),
+    Skipped(capture::Skip),
+    Broken(capture::Skip),
+}
+
+/// What `data` holds, of which `pace` bytes more are there each time the reader asks.
+fn events(data: &[u8], pace: usize) -> Vec<Event<'_>> {
+    let mut reader = Reader::new();
+    let mut events = Vec::new();
+    let (mut at, mut end) = (0, pace.min(data.len()));
+    loop {
+        let is_last = end == data.len();
+        let mut buffer = &data[at..end];
+        let step = reader.next(&mut buffer, is_last);
+        let left = buffer.len();
+        at = end - left;
+        match step {
+            capture::Step::Record(record) => events.push(Event::Record(record)),
+            capture::Step::Skipped(skip) => events.push(Event::Skipped(skip)),
+            capture::Step::NeedMore(wanted) => {
+                assert!(!is_last && left < wanted && wanted <= MAX_WANTED);
+                end = (end + pace).min(data.len());
+            }
+            capture::Step::Broken(skip) => {
+                events.push(Event::Broken(skip));
+                assert_eq!(reader.next(&mut &data[at..], true), capture::Step::End);
+                return events;
+            }
+            capture::Step::End => {
+                assert!(is_last && left == 0);
+                return events;
+            }
+        }
+    }
+}
+
+/// A lease file, and the book that is made of it.
+pub(crate) fn dhcp_lease(data: &[u8]) {
+    let decoded = dhcp_lease::decode(data);
+    assert_eq!(decoded.kind, dhcp_lease::kind(data));
+    assert_eq!(
+        decoded.skipped.total(),
+        decoded.skipped.iter().map(|(_, count)| count).sum::<u64>()
+    );
+    if matches!(decoded.kind, None | Some(Kind::Dnsmasq)) {
+        let lines = data.split(|&b| b == b'\n');
+        let comment = |line: &[u8]| decoded.kind.is_none() && line.starts_with(b"#");
+        let counted = lines
+            .map(<[u8]>::trim_ascii)
+            .filter(|line| !line.is_empty() && !comment(line))
+            .count();
+        let taken = decoded.records.len() as u64 + decoded.skipped.total();
+        assert_eq!(counted as u64, taken, "every line is a lease or skipped");
+    }
+    for lease in leases(&decoded) {
+        let name = lease.hostname.as_deref();
+        assert!(name.is_none_or(|name| (1..=253).contains(&name.len())));
+        if let Some((starts, ends)) = lease.held() {
+            assert!(starts < ends && !lease.state.is_conflict());
+            assert!(lease.holds_at(starts) && !lease.holds_at(ends));
+        }
+    }
+    check_book(&decoded);
+}
+
+fn leases(decoded: &Leases) -> impl DoubleEndedIterator<Item = &Lease> {
+    decoded.records.iter().filter_map(|record| match record {
+        dhcp_lease::Record::Lease(lease) => Some(lease),
+        dhcp_lease::Record::Removed(_) => None,
+    })
+}
+
+/// The book's answers against those of a look at every record.
+fn check_book(decoded: &Leases) {
+    let book = LeaseBook::new([decoded.clone()]);
+    assert_eq!(book.is_empty(), leases(decoded).next().is_none());
+    for asked in leases(decoded).take(64) {
+        let borders = asked.held().map_or([FILE_TIME; 2], |(from, to)| [from, to]);
+        for time in borders
+            .into_iter()
+            .flat_map(|border| [-1, 0, 1].map(|micros| border.plus_micros(micros)))
+        {
+            let valid = leases(decoded)
+                .rev()
+                .find(|lease| lease.address == asked.address && lease.holds_at(time));
+            let holder = book.at(asked.address, time);
+            match valid {
+                Some(lease) => {
+                    let holder = holder.unwrap();
+                    assert_eq!(holder.basis, Basis::Valid);
+                    assert_eq!(holder.mac, lease.mac);
+                    assert_eq!(holder.hostname, lease.hostname.as_deref());
+                }
+                None => assert!(holder.is_none_or(|holder| holder.basis == Basis::NotValidThen)),
+            }
+        }
+    }
+    let mut before = None;
+    for current in book.current(FILE_TIME) {
+        let address = Some(current.lease.address);
+        assert!(before < address, "one of each address, in their order");
+        before = address;
+        let last = leases(decoded).rfind(|lease| Some(lease.address) == address);
+        assert_eq!(Some(current.lease), last);
+        assert_eq!(current.holder().mac, current.lease.mac);
+        assert!(!current.basis.to_string().is_empty());
+    }
+}
+
+/// Observations of eight bytes each behind three bytes of settings.
+pub(crate) fn engine(data: &[u8]) {
+    let Some((&[scope, limits, detectors], rest)) = data.split_first_chunk() else {
+        return;
+    };
+    let settings = settings(scope, limits, detectors);
+    let observations = observations(rest);
+    let (engine, found) = run(&settings, &observations, 7);
+    check_devices(&engine);
+    check_totals(&engine, &observations, &found);
+
+    // The seed is for the tables alone.
+    let (other, also_found) = run(&settings, &observations, 8);
+    assert_eq!(found, also_found);
+    assert_eq!(engine.totals(), other.totals());
+    assert_eq!(summary(&engine), summary(&other));
+    assert_eq!(engine.unclaimed().advice(), other.unclaimed().advice());
+}
+
+fn settings(scope: u8, limits: u8, detectors: u8) -> Settings {
+    let within = std::time::Duration::from_secs(u64::from(detectors >> 4) * 60);
+    let most = [2, 5, 16, 1000][usize::from(limits & 3)];
+    Settings {
+        scope: [Scope::Outbound, Scope::Inbound, Scope::Internal, Scope::All]
+            [usize::from(scope & 3)],
+        gateway: vec![address(6)],
+        burst: Burst {
+            groups: u32::from(detectors & 3) + 1,
+            within,
+        },
+        volume: Volume {
+            attempts: u32::from(detectors >> 2 & 3) + 1,
+            within,
+        },
+        limits: Limits {
+            devices: most,
+            open_attempts: [1, 3, 8, 1000][usize::from(limits >> 2 & 3)],
+            destinations: [1, 3, 8, 1000][usize::from(limits >> 4 & 3)],
+            unclaimed: most,
+        },
+        ..Settings::default()
+    }
+}
+
+/// Sixteen addresses: in the LAN, the gateway's, outside; of both families.
+fn address(number: u8) -> IpAddr {
+    let number = number & 15;
+    match number {
+        0..=5 => [192, 168, 1, number + 1].into(),
+        6 => [198, 51, 100, 1].into(),
+        7..=12 => [203, 0, number, 9].into(),
+        13 => [0xfd00, 0, 0, 0, 0, 0, 0, 1].into(),
+        _ => [0x2001, 0xdb8, number.into(), 0, 0, 0, 0, 1].into(),
+    }
+}
+
+fn observations(bytes: &[u8]) -> Vec<Input> {
+    let mut time = Timestamp::from_seconds(1_700_000_000);
+    bytes
+        .chunks_exact(8)
+        .map(|chunk| {
+            let &[step, ends, ports, isn, id, rule, repeats, flags] = chunk else {
+                unreachable!("chunks of eight");
+            };
+            // Up to 15 s, minutes or hours; back, too, for the engine's order is its caller's word.
+            let unit = [1, 60, 3600, -1][usize::from(step >> 4 & 3)];
+            time = time.plus_micros(i64::from(step & 15) * unit * 1_000_000);
+            let some = |value: u8| (value & 7 != 0).then_some(value & 7);
+            let observation = Observation {
+                time,
+                clock: match flags & 3 {
+                    0 | 1 => Clock::Exact,
+                    2 => Clock::Approximate,
+                    _ => Clock::None,
+                },
+                rule: RuleId(u32::from(rule & 7)),
+                tuple: Tuple {
+                    source: address(ends),
+                    destination: address(ends >> 4),
+                    source_port: u16::from(ports & 15),
+                    destination_port: 25,
+                },
+                isn: some(isn).map(u32::from),
+                ip_id: some(id).map(u16::from),
+                mac: some(flags >> 2).map(|last| Mac([2, 0, 0, 0, 0, last])),
+                interface: Interface::new(&b"eth0"[..=usize::from(flags >> 5 & 3)]),
+                repeats: if repeats < 192 { 0 } else { u32::from(repeats) },
+            };
+            if flags & 0x80 == 0 {
+                Input::Syn(observation)
+            } else {
+                Input::LateSyn(observation)
+            }
+        })
+        .collect()
+}
+
+fn observation(input: &Input) -> &Observation {
+    match input {
+        Input::Syn(observation) | Input::LateSyn(observation) => observation,
+    }
+}
+
+/// Leases of some of the addresses: one that ends, one of a device with two addresses.
+const LEASES: &[u8] = b"1700003600 02:00:00:00:00:01 192.168.1.1 desk *\n\
+    1999999999 02:00:00:00:00:02 192.168.1.2 * *\n\
+    1999999999 02:00:00:00:00:02 192.168.1.3 laptop *\n\
+    1999999999 00:00:00:00:00:00 192.168.1.4 null *\n";
+
+fn run(settings: &Settings, inputs: &[Input], seed: u64) -> (Engine, Vec<Finding>) {
+    let leases = LeaseBook::new([dhcp_lease::decode(LEASES)]);
+    let mut engine = Engine::new(settings.clone(), leases, seed);
+    let mut found = Vec::new();
+    let mut now = Timestamp::from_micros(0);
+    for input in inputs {
+        now = now.max(observation(input).time);
+        for Effect::Found { device, finding } in engine.handle(*input, now) {
+            let about = engine.devices().find(|(id, _)| *id == device);
+            assert!(about.unwrap().1.findings.contains(&finding));
+            found.push(finding);
+        }
+    }
+    (engine, found)
+}
+
+fn check_devices(engine: &Engine) {
+    let limits = engine.settings().limits;
+    assert!(engine.devices().count() <= limits.devices);
+    let mut destinations = 0;
+    for (_, device) in engine.devices() {
+        // A device may have none: of an attempt that it goes on with after its lease has ended, or
+        // after it was forgotten.
+        assert!(device.attempts <= device.syns);
+        assert!(device.first_seen <= device.last_seen);
+        assert!((1..=16).contains(&device.addresses.len()));
+        assert!(device.peak_per_minute <= device.attempts);
+        let (all, top) = (device.destinations(), device.top_destinations(usize::MAX));
+        assert!(all.groups <= all.addresses && all.addresses == top.len());
+        let told: u64 = top.iter().map(|(_, attempts)| attempts).sum();
+        assert!(told <= device.attempts);
+        assert_eq!(told == device.attempts, !all.is_lower_bound);
+        assert_eq!(
+            device.verdict() == Verdict::Normal,
+            device.findings.is_empty()
+        );
+        for finding in &device.findings {
+            assert!((1..=device.attempts).contains(&finding.at_attempt));
+        }
+        assert!(engine::because(device).starts_with(&engine::called(device)));
+        destinations += all.addresses;
+    }
+    assert!(destinations <= limits.destinations);
+}
+
+fn check_totals(engine: &Engine, inputs: &[Input], found: &[Finding]) {
+    let totals = engine.totals();
+    let sum = |pick: fn(engine::Count) -> u64| {
+        let counts = Direction::ALL.map(|direction| totals.direction(direction));
+        assert!(counts.iter().all(|count| count.attempts <= count.syns));
+        counts.map(pick).iter().sum::<u64>()
+    };
+    let (syns, attempts) = (sum(|count| count.syns), sum(|count| count.attempts));
+    let packets: u64 = inputs
+        .iter()
+        .map(|input| u64::from(observation(input).repeats.max(1)))
+        .sum();
+    assert!(syns <= packets);
+    let times = || inputs.iter().map(|input| observation(input).time);
+    assert_eq!(totals.span, times().min().zip(times().max()));
+    if totals.evicted_devices == 0 {
+        let findings: usize = engine
+            .devices()
+            .map(|(_, device)| device.findings.len())
+            .sum();
+        assert_eq!(findings, found.len());
+    }
+    if totals.evicted_devices == 0 && engine.settings().scope == Scope::All {
+        let of_devices = |pick: fn(&engine::Device) -> u64| {
+            engine
+                .devices()
+                .map(|(_, device)| pick(device))
+                .sum::<u64>()
+        };
+        assert_eq!(of_devices(|device| device.syns), syns);
+        assert_eq!(of_devices(|device| device.attempts), attempts);
+    }
+}
+
+fn summary(engine: &Engine) -> Vec<(DeviceKey, u64, u64, u64, Verdict)> {
+    engine
+        .devices()
+        .map(|(_, device)| {
+            let (syns, attempts, peak) = (device.syns, device.attempts, device.peak_per_minute);
+            (device.key, syns, attempts, peak, device.verdict())
+        })
+        .collect()
+}
