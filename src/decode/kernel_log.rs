@@ -187,6 +187,10 @@ impl<'a> Packet<'a> {
 
 /// What a line holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an allocation for each packet would cost more"
+)]
 pub enum Content<'a> {
     /// A packet record, and how many packets it stands for beyond one that was logged before
     /// (`message repeated N times: [...]`), or 0.

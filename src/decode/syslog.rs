@@ -484,7 +484,7 @@ fn behind_file_name(line: &[u8]) -> Option<Line<'_>> {
     let limit = line
         .iter()
         .take(256)
-        .position(|b| b.is_ascii_whitespace())
+        .position(u8::is_ascii_whitespace)
         .unwrap_or(line.len().min(256));
     let mut from = 0;
     while let Some(colon) = memchr(b':', &line[from..limit]).map(|at| from + at) {
