@@ -2,6 +2,7 @@
 //!
 //! Read from the text of the sources: paths that begin with `crate::` or `super::`, and names of
 //! the standard library that stand for files, sockets, threads, clocks or chance.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 

@@ -439,6 +439,21 @@ fn an_answer_never_overwrites_the_evidence() {
     assert_eq!(fs::read(path).unwrap(), fs::read(LOG).unwrap());
 }
 
+/// Reading the ring buffer must not wait for what comes next.
+#[test]
+fn the_rings_present_content_is_an_answer() {
+    let output = smtpwatch(&["report", "--json", "/dev/kmsg"])
+        .timeout(std::time::Duration::from_secs(20))
+        .output()
+        .unwrap();
+    if let Some(input) = json(&output)["inputs"].get(0) {
+        assert_eq!(input["kind"], "netfilter");
+        assert!(input["bytes"].as_u64().unwrap() > 0);
+    } else {
+        assert!(text(&output.stderr).contains("/dev/kmsg: "), "{output:?}");
+    }
+}
+
 #[test]
 fn without_a_file_the_systems_own_logs_are_read_or_their_absence_is_said() {
     let output = smtpwatch(&["report", "--json"]).output().unwrap();

@@ -16,7 +16,7 @@ use crate::view::{Explainer, explain_leases};
 /// Runs the verb; answers the exit status.
 pub(super) fn run(flags: &Flags) -> u8 {
     let explainer = Explainer {
-        decoder: Decoder::new(flags.tag.iter().map(|tag| tag.clone().into_bytes())),
+        decoder: Decoder::new(flags.counting.tags()),
         settings: flags.resolve(),
         as_json: flags.json,
     };

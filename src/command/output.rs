@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use anstream::{AutoStream, ColorChoice};
@@ -23,18 +24,23 @@ pub(super) fn deliver(
         }
         None => {
             let width = io::stdout().is_terminal().then(terminal_width).flatten();
-            // What bears no style needs none taken off.
-            let choice = if is_styled {
-                AutoStream::choice(&io::stdout())
+            let written = if is_styled {
+                let mut to = BufWriter::new(AutoStream::auto(io::stdout()));
+                write(&mut to, width).and_then(|()| to.flush())
             } else {
-                ColorChoice::AlwaysAnsi
+                plain_stdout().and_then(|file| {
+                    let mut to = BufWriter::new(file);
+                    write(&mut to, width).and_then(|()| to.flush())
+                })
             };
-            let mut to = BufWriter::new(AutoStream::new(io::stdout(), choice));
-            write(&mut to, width)
-                .and_then(|()| to.flush())
-                .context("cannot write to standard output")
+            written.context("cannot write to standard output")
         }
     }
+}
+
+/// Standard output for what programs read: nothing to take out, and no line by line.
+fn plain_stdout() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
 fn to_file(

@@ -76,8 +76,7 @@ fn reading(flags: &Flags, settings: &Settings) -> Reading {
     Reading {
         ports: settings.ports.clone(),
         zone: flags.zone(),
-        decoder: Decoder::new(flags.tag.iter().map(|tag| tag.clone().into_bytes()))
-            .watching(settings.ports.as_slice()),
+        decoder: Decoder::new(flags.counting.tags()).watching(settings.ports.as_slice()),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::decimal;
 
-/// The largest entry that is looked at; journald's own limit for a line is 48 KiB (LineMax=).
+/// The largest entry that is looked at; journald's own limit for a line is 48 KiB (`LineMax=`).
 pub const MAX_ENTRY: usize = 256 * 1024;
 
 /// A journal entry's fields that count here.
@@ -358,7 +358,7 @@ mod tests {
         let header = large.len();
         large.extend_from_slice(&kernels.repeat(3_000));
         assert_eq!(
-            export(&large[..MAX_ENTRY + 1], false),
+            export(&large[..=MAX_ENTRY], false),
             Step::Broken(header + 600_000 + 1)
         );
     }

@@ -187,6 +187,10 @@ impl<'a> Packet<'a> {
 
 /// What a line holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an allocation for each packet would cost more"
+)]
 pub enum Content<'a> {
     /// A packet record, and how many packets it stands for beyond one that was logged before
     /// (`message repeated N times: [...]`), or 0.
@@ -593,20 +597,20 @@ fn octet(text: &[u8]) -> Option<(u8, &[u8])> {
 }
 
 fn mac(text: &[u8]) -> Option<Mac> {
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|d| u8::try_from(d).ok())
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
     };
-    if text.len() != 17 {
-        return None;
-    }
+    let text = text.first_chunk::<17>().filter(|_| text.len() == 17)?;
     let mut octets = [0; 6];
-    for (octet, part) in octets.iter_mut().zip(text.chunks(3)) {
-        if part.get(2).is_some_and(|&b| b != b':') {
+    for (place, octet) in octets.iter_mut().enumerate() {
+        let at = place * 3;
+        if at > 0 && text[at - 1] != b':' {
             return None;
         }
-        *octet = digit(part[0])? << 4 | digit(part[1])?;
+        *octet = digit(text[at])? << 4 | digit(text[at + 1])?;
     }
     Some(Mac(octets))
 }

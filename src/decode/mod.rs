@@ -24,9 +24,10 @@ fn next_word(text: &[u8]) -> (&[u8], &[u8]) {
 /// fast as a search made for long texts; eight bytes at a time (Hacker's Delight, 6-1).
 fn end_of_word(text: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
+    const SPACES: u64 = 0x2020_2020_2020_2020;
     let (words, rest) = text.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
-        let difference = u64::from_le_bytes(*word) ^ (ONES * b' ' as u64);
+        let difference = u64::from_le_bytes(*word) ^ SPACES;
         let spaces = difference.wrapping_sub(ONES) & !difference & (ONES << 7);
         if spaces != 0 {
             return index * 8 + (spaces.trailing_zeros() / 8) as usize;

@@ -111,12 +111,17 @@ impl Splitter {
         };
         if let Some((known, stamp)) = self.last.get()
             && known == *begin
-            && let Some(parsed) = stamped(trimmed, stamp, &trimmed[15..])
         {
-            return parsed;
+            let (origin, message) = host_and_tag(&trimmed[15..], true);
+            return Line {
+                stamp,
+                origin,
+                message,
+            };
         }
         if begin[15] == b' '
-            && let Some((stamp, rest)) = stamp::leading(trimmed)
+            && let Some((stamp @ Stamp::Civil(Civil { year: None, .. }), rest)) =
+                stamp::leading(trimmed)
             && rest.len() == trimmed.len() - 15
         {
             self.last.set(Some((*begin, stamp)));
@@ -479,7 +484,7 @@ fn behind_file_name(line: &[u8]) -> Option<Line<'_>> {
     let limit = line
         .iter()
         .take(256)
-        .position(|b| b.is_ascii_whitespace())
+        .position(u8::is_ascii_whitespace)
         .unwrap_or(line.len().min(256));
     let mut from = 0;
     while let Some(colon) = memchr(b':', &line[from..limit]).map(|at| from + at) {

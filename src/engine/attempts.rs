@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use crate::model::{MICROS_PER_SECOND, Observation, RuleId, Timestamp, Tuple};
 
@@ -85,11 +86,14 @@ impl Attempts {
     pub(super) fn note(&mut self, observation: &Observation, now: Timestamp) -> Seen {
         self.forget(now);
         let packets = u64::from(observation.repeats.max(1));
-        if let Some(open) = self.open.get_mut(&observation.tuple) {
-            return open.note(observation, packets);
-        }
-        if observation.repeats == 0 {
-            self.insert(observation);
+        match self.open.entry(observation.tuple) {
+            Entry::Occupied(mut open) => return open.get_mut().note(observation, packets),
+            Entry::Vacant(new) if observation.repeats == 0 => {
+                new.insert(Open::new(observation));
+                self.order.push_back((observation.time, observation.tuple));
+                self.evict();
+            }
+            Entry::Vacant(_) => {}
         }
         Seen {
             opens_attempt: true,
@@ -98,15 +102,13 @@ impl Attempts {
         }
     }
 
-    fn insert(&mut self, observation: &Observation) {
-        if self.open.len() >= self.capacity
+    fn evict(&mut self) {
+        if self.open.len() > self.capacity
             && let Some((_, tuple)) = self.order.pop_front()
         {
             self.open.remove(&tuple);
             self.evicted += 1;
         }
-        self.order.push_back((observation.time, observation.tuple));
-        self.open.insert(observation.tuple, Open::new(observation));
     }
 
     fn forget(&mut self, now: Timestamp) {

@@ -1,5 +1,7 @@
 //! The devices and what each of them did.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
@@ -145,14 +147,21 @@ impl Device {
     /// The `count` destinations tried most often, and how often; those tried equally often in the
     /// order of their addresses.
     pub fn top_destinations(&self, count: usize) -> Vec<(IpAddr, u64)> {
-        let order = |&(address, attempts): &(IpAddr, u64)| (std::cmp::Reverse(attempts), address);
-        let mut all: Vec<(IpAddr, u64)> = self.destinations.iter().collect();
-        if count < all.len() {
-            all.select_nth_unstable_by_key(count, order);
-            all.truncate(count);
+        // The worst of those kept so far is on top.
+        let mut kept: BinaryHeap<(Reverse<u64>, IpAddr)> = BinaryHeap::new();
+        for (address, attempts) in self.destinations.iter() {
+            let entry = (Reverse(attempts), address);
+            if kept.len() < count {
+                kept.push(entry);
+            } else if kept.peek().is_some_and(|worst| entry < *worst) {
+                kept.pop();
+                kept.push(entry);
+            }
         }
-        all.sort_unstable_by_key(order);
-        all
+        let sorted = kept.into_sorted_vec().into_iter();
+        sorted
+            .map(|(Reverse(attempts), address)| (address, attempts))
+            .collect()
     }
 
     /// Counts an observation; answers whether it is an attempt of its own.

@@ -126,7 +126,7 @@ impl fmt::Display for Group {
 /// A set of networks, such as the LAN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Networks {
-    networks: Vec<IpNet>,
+    all: Vec<IpNet>,
     /// First and last address of each, for every attempt is looked up twice.
     v4: Vec<(u32, u32)>,
     v6: Vec<(u128, u128)>,
@@ -145,7 +145,11 @@ impl Networks {
                 IpNet::V6(net) => v6.push((net.network().into(), net.broadcast().into())),
             }
         }
-        Self { networks, v4, v6 }
+        Self {
+            all: networks,
+            v4,
+            v6,
+        }
     }
 
     /// The private ranges: RFC 1918, RFC 6598 (shared address space), RFC 4193 (`fc00::/7`), and
@@ -178,7 +182,7 @@ impl Networks {
 
     /// The networks, aggregated.
     pub fn as_slice(&self) -> &[IpNet] {
-        &self.networks
+        &self.all
     }
 }
 

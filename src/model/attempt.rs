@@ -1,10 +1,11 @@
 //! An attempt: one TCP connection that somebody tries to open to a watched port.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 /// Originator and responder of a TCP connection, by their addresses before any translation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuple {
     /// Originator's address.
     pub source: IpAddr,
@@ -14,6 +15,19 @@ pub struct Tuple {
     pub source_port: u16,
     /// Responder's TCP port: the watched one.
     pub destination_port: u16,
+}
+
+/// Of as few words as there are: every SYN is looked up by its tuple.
+impl Hash for Tuple {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for address in [self.source, self.destination] {
+            match address {
+                IpAddr::V4(v4) => state.write_u32(v4.into()),
+                IpAddr::V6(v6) => state.write_u128(v6.into()),
+            }
+        }
+        state.write_u32(u32::from(self.source_port) << 16 | u32::from(self.destination_port));
+    }
 }
 
 /// Where an attempt goes, seen from the LAN.

@@ -81,14 +81,16 @@ impl<P, S: Iterator<Item = Observation>> Merge<P, S> {
 
     fn next_head(&mut self, open: &mut impl FnMut(P) -> S) -> Option<Observation> {
         // One stream alone is in order as far as it is.
-        if self.waiting.is_empty() && self.heads.is_empty() {
-            if let [only] = self.open.as_mut_slice() {
-                let next = only.as_mut().and_then(Iterator::next);
-                if next.is_none() {
-                    self.ended.extend(only.take());
-                }
-                return next;
+        if let ([], true, [only]) = (
+            self.waiting.as_slice(),
+            self.heads.is_empty(),
+            self.open.as_mut_slice(),
+        ) {
+            let next = only.as_mut().and_then(Iterator::next);
+            if next.is_none() {
+                self.ended.extend(only.take());
             }
+            return next;
         }
         self.open_due(open);
         if self.waiting.is_empty() && self.open.len() == 1 {

@@ -65,21 +65,12 @@ pub struct Report {
     /// Count only what is before this time.
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
-    /// An inside network; can be given again [default: the private ranges].
-    #[arg(long, value_name = "CIDR", value_parser = network, value_delimiter = ',')]
-    pub lan: Vec<IpNet>,
-    /// An address of the gateway itself; can be given again.
-    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
-    pub gateway: Vec<IpAddr>,
-    /// A watched TCP port; can be given again [default: 25].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), value_delimiter = ',')]
-    pub port: Vec<u16>,
+    /// What counts.
+    #[command(flatten)]
+    pub counting: Counting,
     /// Whose attempts to count; with `all` every source is a device, whatever the LAN.
     #[arg(long, value_enum, default_value_t = Direction::Outbound)]
     pub direction: Direction,
-    /// Take this program's lines for the kernel's too, where a logger writes them under its own tag.
-    #[arg(long, value_name = "NAME")]
-    pub tag: Vec<String>,
     /// Zone of stamps that name none, and of the times shown [default: the system's].
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     pub timezone: Option<TimeZone>,
@@ -126,21 +117,51 @@ pub struct Explain {
     /// Records explained at the most.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
-    /// An inside network; can be given again [default: the private ranges].
-    #[arg(long, value_name = "CIDR", value_parser = network, value_delimiter = ',')]
-    pub lan: Vec<IpNet>,
-    /// An address of the gateway itself; can be given again.
-    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
-    pub gateway: Vec<IpAddr>,
-    /// A watched TCP port; can be given again [default: 25].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), value_delimiter = ',')]
-    pub port: Vec<u16>,
-    /// Take this program's lines for the kernel's too.
-    #[arg(long, value_name = "NAME")]
-    pub tag: Vec<String>,
+    /// What counts.
+    #[command(flatten)]
+    pub counting: Counting,
     /// One JSON object a record.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What counts as an attempt of the LAN's.
+#[derive(Debug, Args)]
+pub struct Counting {
+    /// An inside network; can be given again [default: the private ranges].
+    #[arg(long, value_name = "CIDR", value_parser = network, value_delimiter = ',')]
+    lan: Vec<IpNet>,
+    /// An address of the gateway itself; can be given again.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    gateway: Vec<IpAddr>,
+    /// A watched TCP port; can be given again [default: 25].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), value_delimiter = ',')]
+    port: Vec<u16>,
+    /// Take this program's lines for the kernel's too, where a logger writes them under its own tag.
+    #[arg(long, value_name = "NAME")]
+    tag: Vec<String>,
+}
+
+impl Counting {
+    /// Programs whose lines are taken for the kernel's.
+    pub fn tags(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.tag.iter().map(|tag| tag.clone().into_bytes())
+    }
+
+    /// The settings that these flags make, the others at their defaults.
+    fn settings(&self) -> Settings {
+        let defaults = Settings::default();
+        Settings {
+            ports: Ports::new(self.port.iter().copied()),
+            lan: if self.lan.is_empty() {
+                defaults.lan
+            } else {
+                Networks::new(self.lan.iter().copied())
+            },
+            gateway: self.gateway.clone(),
+            ..defaults
+        }
+    }
 }
 
 /// How and where an answer is printed.
@@ -250,12 +271,9 @@ impl Report {
             return Err(FlagError::Window { since, until });
         }
         Ok(Settings {
-            ports: Ports::new(self.port.iter().copied()),
-            lan: lan(&self.lan),
-            gateway: self.gateway.clone(),
             scope: self.direction.into(),
             window,
-            ..Settings::default()
+            ..self.counting.settings()
         })
     }
 }
@@ -270,25 +288,12 @@ impl Devices {
 impl Explain {
     /// The settings that these flags make.
     pub fn resolve(&self) -> Settings {
-        Settings {
-            ports: Ports::new(self.port.iter().copied()),
-            lan: lan(&self.lan),
-            gateway: self.gateway.clone(),
-            ..Settings::default()
-        }
+        self.counting.settings()
     }
 }
 
 fn or_system(zone: Option<&TimeZone>) -> TimeZone {
     zone.cloned().unwrap_or_else(TimeZone::system)
-}
-
-fn lan(given: &[IpNet]) -> Networks {
-    if given.is_empty() {
-        Settings::default().lan
-    } else {
-        Networks::new(given.iter().copied())
-    }
 }
 
 fn network(text: &str) -> Result<IpNet, String> {

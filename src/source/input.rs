@@ -224,6 +224,11 @@ impl Input {
     pub(crate) fn open(location: &Location, now: Timestamp) -> Result<Self, InputError> {
         let from_file = |file| Self::from_file(location.clone(), file, now);
         let opened = match location {
+            Location::Named(path) | Location::Found(path) if system::is_ring(path) => {
+                system::ring(path).and_then(|reader| {
+                    Self::from_reader(location.clone(), Stored::stream(reader, now))
+                })
+            }
             Location::Named(path) | Location::Found(path) => File::open(path).and_then(from_file),
             Location::Standard => standard_input().and_then(from_file),
             Location::Journal { since } => system::journal(*since).and_then(|reader| {

@@ -30,9 +30,10 @@ pub(crate) fn lease_book<'a>(
     let mut skipped = Vec::new();
     let mut errors = Vec::new();
     for path in paths {
-        let location = match path.as_os_str() == "-" {
-            true => Location::Standard,
-            false => Location::Named(path.to_owned()),
+        let location = if path.as_os_str() == "-" {
+            Location::Standard
+        } else {
+            Location::Named(path.to_owned())
         };
         match leases(&location, now) {
             Ok(leases) => {

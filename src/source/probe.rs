@@ -15,7 +15,7 @@ use crate::model::Timestamp;
 /// A log up to this size is looked through whole, a larger one in samples of [`SAMPLE`] bytes.
 const WHOLE: u64 = 4 * 1024 * 1024;
 const SAMPLES: u64 = 512;
-const SAMPLE: usize = 8 * 1024;
+const SAMPLE: usize = 4 * 1024;
 
 /// Whether the first stamp is an uptime.
 pub(super) fn begins_with_uptime(head: &[u8]) -> bool {
@@ -45,7 +45,7 @@ pub(super) fn anchor(input: &Input, zone: &TimeZone) -> io::Result<Anchor> {
             let at = (length - SAMPLE as u64) / (SAMPLES - 1) * index;
             sample(file, at, &mut end)?;
         }
-        sample(file, length - SAMPLE as u64, &mut end)?;
+        stamps_between(file, length - SAMPLE as u64, length, &mut end)?;
     }
     Ok(Anchor::at_end(&end, input.file_time, zone))
 }
@@ -91,8 +91,10 @@ fn sample(file: &File, at: u64, end: &mut End) -> io::Result<()> {
         0 => 0,
         _ => memchr::memchr(b'\n', text).map_or(length, |feed| feed + 1),
     };
-    for line in lines(&text[start..]) {
-        end.step(&syslog::split(line).stamp);
+    let mut stamps = lines(&text[start..]).map(|line| syslog::split(line).stamp);
+    // One stamp tells when the sample was written.
+    if let Some(stamp) = stamps.find(|stamp| *stamp != Stamp::None) {
+        end.step(&stamp);
     }
     Ok(())
 }
@@ -101,6 +103,7 @@ fn stamps_between(file: &File, from: u64, to: u64, end: &mut End) -> io::Result<
     let mut buffer = vec![0; 256 * 1024];
     let mut kept = 0;
     let mut at = from;
+    let mut is_cut = from > 0;
     while at < to {
         let count = file.read_at(&mut buffer[kept..], at)?;
         if count == 0 {
@@ -109,9 +112,10 @@ fn stamps_between(file: &File, from: u64, to: u64, end: &mut End) -> io::Result<
         at += count as u64;
         let text = &buffer[..kept + count];
         let whole = memchr::memrchr(b'\n', text).map_or(0, |feed| feed + 1);
-        for line in lines(&text[..whole]) {
+        for line in lines(&text[..whole]).skip(usize::from(is_cut)) {
             end.step(&syslog::split(line).stamp);
         }
+        is_cut = false;
         let length = text.len();
         kept = length - whole;
         if kept == buffer.len() {

@@ -17,8 +17,8 @@ use crate::decode::kernel_log::Decoder;
 use crate::model::{Observation, Timestamp};
 use crate::settings::Ports;
 
-/// Parts decoded ahead of the reader of the stream, besides one for each thread.
-const AHEAD: usize = 4;
+/// Parts decoded ahead of the reader of the stream, besides one for each thread: a few kilobytes each.
+const AHEAD: usize = 32;
 
 /// Where threads hand in what they read: the part's number, counted from 0, and the part.
 pub(super) type Parts = SyncSender<(u64, io::Result<Part>)>;

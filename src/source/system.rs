@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -22,9 +23,13 @@ const NAMES: [&str; 10] = [
     "pve-firewall.log",
     "ulog/syslogemu.log",
 ];
+/// Its device number.
+const RING_DEVICE: u64 = 0x010b;
+/// Where neither journal nor log is, the kernel itself may remember.
+const RING: &str = "/dev/kmsg";
 const JOURNALS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
 
-/// The journal and the logs that are there, rotated ones too; `since` spares the journal's past.
+/// The journal and the logs that are there, rotated ones too; else the kernel's ring buffer; `since` spares the journal's past.
 pub(crate) fn locations(since: Option<Timestamp>) -> (Vec<Location>, Vec<InputError>) {
     let mut errors = Vec::new();
     let mut locations = Vec::new();
@@ -34,7 +39,42 @@ pub(crate) fn locations(since: Option<Timestamp>) -> (Vec<Location>, Vec<InputEr
         Err(error) => errors.push(InputError::new("the journal".to_owned(), error)),
     }
     locations.extend(logs(Path::new(LOGS)).into_iter().map(Location::Found));
+    if locations.is_empty() && errors.is_empty() && is_ring(Path::new(RING)) {
+        locations.push(Location::Found(RING.into()));
+    }
     (locations, errors)
+}
+
+/// Whether `path` is the kernel's ring buffer: character device 1, 11
+/// (Documentation/admin-guide/devices.txt).
+pub(super) fn is_ring(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| {
+        metadata.file_type().is_char_device() && metadata.rdev() == RING_DEVICE
+    })
+}
+
+/// What the ring buffer holds now: without waiting for more, as reading it would.
+pub(super) fn ring(path: &Path) -> io::Result<impl Read + Send + use<>> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    Ok(Ring(file))
+}
+
+struct Ring(File);
+
+impl Read for Ring {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                // The oldest records were overwritten; the reading goes on with those that are left.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                read => return read,
+            }
+        }
+    }
 }
 
 /// Whether there is a system journal; an error where the caller may not read it.

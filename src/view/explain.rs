@@ -109,25 +109,12 @@ impl Explainer {
                 )),
             ),
             Content::Lost(count) => (Map::new(), Err(format!("the logger lost {count} messages"))),
-            Content::Skipped(skip) => {
-                (Map::new(), Err(self.skipped(skip.reason(), decoded.origin)))
-            }
+            Content::Skipped(skip) => (Map::new(), Err(skipped(skip.reason(), decoded.origin))),
         };
         Explanation {
             origin: Some(origin(decoded.origin)),
             stamp: stamp(&decoded.stamp),
             ..Explanation::new(decoder, fields, verdict)
-        }
-    }
-
-    fn skipped(&self, reason: &str, origin: Origin<'_>) -> String {
-        match origin {
-            Origin::Program(name) if reason == "other program" => format!(
-                "another program's line ({}): only the kernel's own records count; --tag {} would admit it",
-                lossy(name),
-                lossy(name)
-            ),
-            _ => format!("no packet record: {reason}"),
         }
     }
 
@@ -192,6 +179,18 @@ impl Explainer {
             stamp: time.map(|time| time.to_string()),
             ..Explanation::new("packet", segment_fields(&segment), verdict)
         }
+    }
+}
+
+/// Why a line is no record.
+fn skipped(reason: &str, origin: Origin<'_>) -> String {
+    match origin {
+        Origin::Program(name) if reason == "other program" => format!(
+            "another program's line ({}): only the kernel's own records count; --tag {} would admit it",
+            lossy(name),
+            lossy(name)
+        ),
+        _ => format!("no packet record: {reason}"),
     }
 }
 
