@@ -158,6 +158,65 @@ pub enum Step<'a> {
     End,
 }
 
+/// What comes next in an export that is read piece by piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next<'a> {
+    /// A whole entry.
+    Entry(Entry<'a>),
+    /// Something that is no entry, or one that is too large or cut off.
+    Broken,
+    /// More bytes are wanted behind those that are left.
+    NeedMore,
+    /// Nothing is left.
+    End,
+}
+
+/// Reads an export piece by piece, and remembers what it passes over: what lies within a field is
+/// somebody's data, and no place to look for entries.
+#[derive(Debug, Default)]
+pub struct Reader {
+    passed_over: usize,
+    is_within_line: bool,
+}
+
+impl Reader {
+    /// Reads from the front of `bytes`, which is moved on behind what was read; the last ones of the
+    /// input where `is_last`.
+    pub fn next<'a>(&mut self, bytes: &mut &'a [u8], is_last: bool) -> Next<'a> {
+        self.pass_over(bytes);
+        match export(bytes, is_last) {
+            Step::Entry(entry, length) => {
+                *bytes = &bytes[length..];
+                Next::Entry(entry)
+            }
+            Step::Broken(length) => {
+                // Cut within a line of text, whose length nothing tells.
+                self.is_within_line = length == bytes.len() && bytes.last() != Some(&b'\n');
+                self.passed_over = length;
+                self.pass_over(bytes);
+                Next::Broken
+            }
+            Step::NeedMore => Next::NeedMore,
+            Step::End => Next::End,
+        }
+    }
+
+    fn pass_over(&mut self, bytes: &mut &[u8]) {
+        let present = bytes.len().min(self.passed_over);
+        self.passed_over -= present;
+        *bytes = &bytes[present..];
+        if self.is_within_line && self.passed_over == 0 {
+            match memchr(b'\n', bytes) {
+                Some(end) => {
+                    *bytes = &bytes[end + 1..];
+                    self.is_within_line = false;
+                }
+                None => *bytes = &[],
+            }
+        }
+    }
+}
+
 /// Reads the next entry of `journalctl -o export` from `bytes`, the last ones of the input where
 /// `is_last` (systemd.io, Journal Export Formats: `NAME=text`, or `NAME`, a line feed, eight bytes
 /// of length, the data and a line feed; an empty line ends an entry).
@@ -327,6 +386,37 @@ mod tests {
         }
         let forged = exported(b"x\n_TRANSPORT=syslog\n\nMESSAGE=y", true);
         assert_eq!(entries(&forged).len(), 1);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_passed_over_to_its_end() {
+        let mut text = b"__REALTIME_TIMESTAMP=1\n_TRANSPORT=syslog\nMESSAGE=".to_vec();
+        text.extend(std::iter::repeat_n(b'x', 2 * MAX_ENTRY));
+        let forged = b"\n_TRANSPORT=kernel\n\n";
+        for cut in 0..20 {
+            // The buffer may end anywhere, so that what is left begins like a field.
+            let mut text = text.clone();
+            text.extend_from_slice(b"_TRANSPORT=kernel");
+            let border = text.len() - cut;
+            text.extend_from_slice(&forged[..1]);
+            text.extend_from_slice(b"MESSAGE=IN=eth0\n\n");
+            let good = exported(b"FW: \"IN=eth0", false);
+            text.extend_from_slice(&good);
+            let mut reader = Reader::default();
+            let mut first = &text[..border];
+            assert_eq!(reader.next(&mut first, false), Next::Broken, "{cut}");
+            let left = first.len();
+            let mut rest = &text[border - left..];
+            let mut kernel = 0;
+            loop {
+                match reader.next(&mut rest, true) {
+                    Next::Entry(entry) => kernel += usize::from(entry.is_kernel),
+                    Next::Broken => {}
+                    Next::NeedMore | Next::End => break,
+                }
+            }
+            assert_eq!(kernel, 1, "{cut}");
+        }
     }
 
     #[test]

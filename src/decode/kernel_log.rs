@@ -396,7 +396,10 @@ impl Decoder {
 
     /// Whether a packet whose further fields are `rest` may go to a watched port.
     fn may_be_watched(&self, rest: &[u8]) -> bool {
-        self.watched.is_empty() || self.watched.iter().any(|port| port.find(rest).is_some())
+        self.watched.is_empty()
+            || self.watched.iter().any(|port| port.find(rest).is_some())
+            // A second record on the line, which may count instead.
+            || self.input.find(rest).is_some()
     }
 
     /// Where `IN=` stands that is not the end of `PHYSIN=`.

@@ -28,17 +28,19 @@ pub(crate) fn each_record(input: Input, mut look: impl FnMut(Raw<'_>) -> bool) -
             look(journal::json(line).map_or(Raw::Broken("no journal entry"), Raw::Entry))
         }),
         Kind::JournalExport => {
+            let mut entries = journal::Reader::default();
             Blocks::new(input.reader, journal::MAX_ENTRY).each(|bytes, is_last| {
-                let mut used = 0;
+                let mut rest = bytes;
                 loop {
-                    let (raw, length) = match journal::export(&bytes[used..], is_last) {
-                        journal::Step::Entry(entry, length) => (Raw::Entry(entry), length),
-                        journal::Step::Broken(length) => (Raw::Broken("no journal entry"), length),
-                        journal::Step::NeedMore | journal::Step::End => return (used, true),
+                    let raw = match entries.next(&mut rest, is_last) {
+                        journal::Next::Entry(entry) => Raw::Entry(entry),
+                        journal::Next::Broken => Raw::Broken("no journal entry"),
+                        journal::Next::NeedMore | journal::Next::End => {
+                            return (bytes.len() - rest.len(), true);
+                        }
                     };
-                    used += length;
                     if !look(raw) {
-                        return (used, false);
+                        return (bytes.len() - rest.len(), false);
                     }
                 }
             })
