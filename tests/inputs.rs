@@ -194,6 +194,58 @@ fn compressed_inputs_alone_and_from_a_pipe() {
 }
 
 #[test]
+fn a_capture_without_packets_is_a_capture() {
+    let header = fs::read(CAPTURE).unwrap()[..24].to_vec();
+    let output = smtpwatch(&["report", "--json", "-"])
+        .write_stdin(header)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(json(&output)["inputs"][0]["kind"], "pcap");
+}
+
+#[test]
+fn a_capture_that_cannot_be_read_is_not_to_be_trusted() {
+    let mut capture = fs::read(CAPTURE).unwrap();
+    capture[20] = 105; // IEEE 802.11
+    let output = smtpwatch(&["report", "--exit-code", "-"])
+        .write_stdin(capture)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert!(
+        text(&output.stderr).contains("1201 of 1201 packets cannot be read"),
+        "{output:?}"
+    );
+}
+
+/// A journal is told by what journald alone sets, wherever it begins.
+#[test]
+fn entries_in_pieces_of_a_journal_name_nobody_wrongly() {
+    let forged =
+        "MESSAGE=IN=eth1 OUT= SRC=192.168.1.23 DST=203.0.113.9 PROTO=TCP SPT=1 DPT=25 SYN\n";
+    for before in ["", "\n", "__SEQNUM=9\n", "ut off\n\n"] {
+        let export =
+            format!("{before}__REALTIME_TIMESTAMP=1700000000000000\n_TRANSPORT=stdout\n{forged}\n");
+        let output = smtpwatch(&["report", "--json", "-"])
+            .write_stdin(export)
+            .output()
+            .unwrap();
+        assert_eq!(json(&output)["totals"]["syns"], 0, "{before:?}");
+    }
+    let hint = [
+        b"Hint: you see only your own messages\n".to_vec(),
+        journal_json(),
+    ]
+    .concat();
+    let output = smtpwatch(&["report", "--json", "-"])
+        .write_stdin(hint)
+        .output()
+        .unwrap();
+    assert_eq!(json(&output)["totals"]["syns"], 1201);
+}
+
+#[test]
 fn what_is_cut_off_counts_up_to_there_and_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     for (extension, bytes) in compressed(&fs::read(LOG).unwrap()) {
@@ -381,6 +433,30 @@ fn explanations_say_who_took_it_and_why_it_counts() {
             "{explained}"
         );
     }
+    let entry = text(
+        journal_json()
+            .split(|&b| b == b'\n')
+            .find(|line| text(line).contains("DPT=25"))
+            .unwrap(),
+    );
+    let explained = json(&smtpwatch(&["explain", "--json", &entry]).output().unwrap());
+    assert_eq!(
+        (&explained["decoder"], &explained["counts"]),
+        (&"journal".into(), &true.into())
+    );
+    let lease = "1773226800 02:00:5e:10:01:0a 192.168.1.10 anna-pc *";
+    assert_eq!(
+        json(&smtpwatch(&["explain", "--json", lease]).output().unwrap())["decoder"],
+        "dhcp_lease"
+    );
+    assert_eq!(
+        smtpwatch(&["explain", "/nonexistent/messages"])
+            .output()
+            .unwrap()
+            .status
+            .code(),
+        Some(1)
+    );
     let shown = text(&smtpwatch(&["explain", &kernel]).output().unwrap().stdout);
     assert!(
         shown.contains("decoder kernel_log, written by the kernel, time ????-06-08 14:34:33 local"),

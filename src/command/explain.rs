@@ -8,6 +8,8 @@ use std::path::Path;
 use super::output::{Writer, deliver};
 use super::{FAILED, is_broken_pipe, say};
 use crate::decode::kernel_log::Decoder;
+use crate::decode::stamp::Stamp;
+use crate::decode::{dhcp_lease, journal, syslog};
 use crate::runtime::clock;
 use crate::settings::flags::Explain as Flags;
 use crate::source::{Input, InputError, Location, Raw, each_record};
@@ -21,10 +23,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
         as_json: flags.json,
     };
     let explained = deliver(None, false, |to, _| match location(flags) {
-        None => {
-            let line = Raw::Line(flags.subject.as_bytes());
-            explainer.explain(1, &line, to)
-        }
+        None => explain_line(&explainer, flags.subject.as_bytes(), to),
         Some(location) => explain_input(flags, &explainer, &location, to).map_err(io::Error::other),
     });
     match explained {
@@ -42,8 +41,23 @@ fn location(flags: &Flags) -> Option<Location> {
     if path.as_os_str() == "-" {
         Some(Location::Standard)
     } else {
-        path.exists().then(|| Location::Named(path.to_owned()))
+        // What looks like a path and is none is a mistake rather than a line.
+        let text = path.as_os_str().as_bytes();
+        let is_path = text.contains(&b'/') && !text.contains(&b' ');
+        (path.exists() || is_path).then(|| Location::Named(path.to_owned()))
     }
+}
+
+/// Explains the argument itself: a line of a log, of a journal as JSON, or of a lease file.
+fn explain_line(explainer: &Explainer, line: &[u8], to: Writer<'_>) -> io::Result<()> {
+    if let Some(entry) = journal::json(line).filter(|_| journal::is_json(line)) {
+        return explainer.explain(1, &Raw::Entry(entry), to);
+    }
+    let line_with_feed = [line, b"\n"].concat();
+    if dhcp_lease::kind(&line_with_feed).is_some() && syslog::split(line).stamp == Stamp::None {
+        return explain_leases(&dhcp_lease::decode(&line_with_feed), explainer.as_json, to);
+    }
+    explainer.explain(1, &Raw::Line(line), to)
 }
 
 fn explain_input(
@@ -72,6 +86,9 @@ fn explain_input(
     .and(written)
     .and_then(|()| to.flush())
     .map_err(|cause| InputError::new(location.name(), cause))?;
+    if number == 0 {
+        say(&format!("{}: no record in it", location.name()));
+    }
     if number >= flags.limit {
         say(&format!("the first {number} records; --limit shows more"));
     }

@@ -295,7 +295,10 @@ impl RecordClock {
             Stamp::Uptime(uptime) => Some((self.since_boot(*uptime, era), Clock::Approximate)),
             Stamp::Civil(civil) => self.civil(civil, era).map(|time| (time, Clock::Exact)),
         };
-        let Some((time, clock)) = read else {
+        // No calendar has a day for it.
+        let is_told =
+            |time: &Timestamp| jiff::Timestamp::from_microsecond(time.as_micros()).is_ok();
+        let Some((time, clock)) = read.filter(|(time, _)| is_told(time)) else {
             return (self.last.unwrap_or(self.anchor.file_time), Clock::None);
         };
         self.last = Some(time);
@@ -557,8 +560,13 @@ mod tests {
             clock.time(&Stamp::None, Era::default()),
             (time("2026-02-01T00:00:00Z"), Clock::None)
         );
-        let never = stamp_of("2026-02-31T00:00:00Z");
-        assert_eq!(clock.time(&never, Era::default()).1, Clock::None);
+        for never in [
+            stamp_of("2026-02-31T00:00:00Z"),
+            Stamp::Unix(i64::MAX),
+            Stamp::Uptime(i64::MAX),
+        ] {
+            assert_eq!(clock.time(&never, Era::default()).1, Clock::None);
+        }
     }
 
     #[test]

@@ -29,16 +29,38 @@ pub struct Entry<'a> {
     pub message: Cow<'a, [u8]>,
 }
 
-/// Whether a text that begins so is a journal as JSON.
+/// Fields that every entry has, whatever else it has and in whatever order.
+const ADDRESS_FIELDS: [&[u8]; 5] = [
+    b"__CURSOR",
+    b"__REALTIME_TIMESTAMP",
+    b"__MONOTONIC_TIMESTAMP",
+    b"_BOOT_ID",
+    b"_TRANSPORT",
+];
+
+/// Whether a text that begins so is a journal as JSON: among its first lines is an object with a
+/// field that journald alone sets. What else stands there is no entry, and no reason to refuse it.
 pub fn is_json(head: &[u8]) -> bool {
-    let line = head.trim_ascii_start();
-    let line = &line[..memchr(b'\n', line).unwrap_or(line.len())];
-    line.first() == Some(&b'{') && memmem::find(line, b"\"__REALTIME_TIMESTAMP\"").is_some()
+    head.split(|&b| b == b'\n').any(|line| {
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        line.first() == Some(&b'{')
+            && ADDRESS_FIELDS.iter().any(|field| {
+                memmem::find_iter(line, field).any(|at| {
+                    line[..at].ends_with(b"\"") && line[at + field.len()..].starts_with(b"\"")
+                })
+            })
+    })
 }
 
-/// Whether a text that begins so is a journal in the export format.
+/// Whether a text that begins so is a journal in the export format: a line in it assigns a field that
+/// journald alone sets. It may begin within an entry.
 pub fn is_export(head: &[u8]) -> bool {
-    head.starts_with(b"__CURSOR=") || head.starts_with(b"__REALTIME_TIMESTAMP=")
+    head.split(|&b| b == b'\n').any(|line| {
+        ADDRESS_FIELDS.iter().any(|field| {
+            line.strip_prefix(*field)
+                .is_some_and(|rest| rest.starts_with(b"="))
+        })
+    })
 }
 
 /// A field as journalctl writes it: text, bytes where it is no UTF-8, a list where it occurs more
@@ -333,6 +355,15 @@ mod tests {
         assert!(odd.identifier.is_empty());
         assert_eq!(json(&LINE[..60]), None);
         assert!(!is_json(br#"{"log":"IN=eth0"}"#));
+        assert!(!is_json(br#"{"log":"_TRANSPORT=kernel"}"#));
+        assert!(is_json(
+            &[
+                b"Hint: you see only your own\n{\"_HOSTNAME\"",
+                &LINE[..1],
+                LINE
+            ]
+            .concat()
+        ));
     }
 
     fn exported(message: &[u8], binary: bool) -> Vec<u8> {
@@ -368,6 +399,7 @@ mod tests {
         for binary in [false, true] {
             let mut text = exported(b"FW: \"IN=eth0", binary);
             assert!(is_export(&text));
+            assert!(is_export(&text[20..]));
             let one = text.clone();
             text.extend_from_slice(&one);
             let found = entries(&text);

@@ -264,7 +264,7 @@ impl Decoder {
         let origin = if entry.is_kernel {
             Origin::Kernel
         } else {
-            Origin::Program(&entry.identifier)
+            Origin::NotKernel(&entry.identifier)
         };
         Decoded {
             stamp: entry.micros.map_or(Stamp::None, Stamp::Unix),
@@ -277,10 +277,12 @@ impl Decoder {
         match origin {
             Origin::Kernel | Origin::Untagged => self.message(message),
             Origin::Headerless => self.headerless(message),
-            Origin::Program(name) if self.admitted.iter().any(|tag| tag == name) => {
+            Origin::Program(name) | Origin::NotKernel(name)
+                if self.admitted.iter().any(|tag| tag == name) =>
+            {
                 self.message(message)
             }
-            Origin::Program(name) => other_program(name, message),
+            Origin::Program(name) | Origin::NotKernel(name) => other_program(name, message),
         }
     }
 

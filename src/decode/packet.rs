@@ -44,10 +44,14 @@ impl LinkType {
     pub const RAW_12: Self = Self(12);
     /// An IP packet, as OpenBSD calls it in its own files.
     pub const RAW_14: Self = Self(14);
+    /// PPP in HDLC-like framing (RFC 1662).
+    pub const PPP_SERIAL: Self = Self(50);
     /// PPP over Ethernet (RFC 2516), without the Ethernet header.
     pub const PPP_ETHER: Self = Self(51);
     /// An IP packet.
     pub const RAW: Self = Self(101);
+    /// Cisco's HDLC: address, control, an ethertype.
+    pub const C_HDLC: Self = Self(104);
     /// OpenBSD loopback: the address family in network byte order.
     pub const LOOP: Self = Self(108);
     /// Linux cooked capture, the device `any`.
@@ -58,6 +62,8 @@ impl LinkType {
     pub const IPV4: Self = Self(228);
     /// An IPv6 packet.
     pub const IPV6: Self = Self(229);
+    /// Netfilter's log messages (`tcpdump -i nflog:5`): attributes, the packet in one of them.
+    pub const NFLOG: Self = Self(239);
     /// Linux cooked capture, version 2.
     pub const LINUX_SLL2: Self = Self(276);
 }
@@ -181,11 +187,52 @@ pub fn decode(link: LinkType, frame: &[u8]) -> Result<Segment, Skip> {
         LinkType::IPV4 => ipv4(carrier, frame),
         LinkType::IPV6 => ipv6(carrier, frame),
         LinkType::NULL | LinkType::LOOP => loopback(frame),
-        LinkType::PPP => ppp(carrier, frame),
+        LinkType::PPP | LinkType::PPP_SERIAL => ppp(carrier, frame),
         LinkType::PPP_WITH_DIR => ppp(carrier, frame.get(1..).ok_or(Skip::Truncated)?),
         LinkType::PPP_ETHER => pppoe(carrier, frame),
+        LinkType::C_HDLC => hdlc(carrier, frame),
+        LinkType::NFLOG => nflog(frame),
         _ => Err(Skip::LinkType),
     }
+}
+
+fn hdlc(carrier: Carrier, frame: &[u8]) -> Result<Segment, Skip> {
+    let (header, rest) = frame.split_first_chunk::<4>().ok_or(Skip::Truncated)?;
+    tagged(
+        carrier,
+        EtherType(u16::from_be_bytes([header[2], header[3]])),
+        rest,
+    )
+}
+
+/// Attributes of an NFLOG message (`linux/netfilter/nfnetlink_log.h`).
+const NFULA_HWADDR: u16 = 8;
+const NFULA_PAYLOAD: u16 = 9;
+
+/// Family, version and resource id, then attributes: length and type in the byte order of the
+/// machine that captured (little-endian machines alone are told here), the value, padding to four
+/// octets (`LINKTYPE_NFLOG`, <https://www.tcpdump.org/linktypes/LINKTYPE_NFLOG.html>).
+fn nflog(frame: &[u8]) -> Result<Segment, Skip> {
+    let mut rest = frame.get(4..).ok_or(Skip::Truncated)?;
+    let mut carrier = Carrier::default();
+    while let Some((header, after)) = rest.split_first_chunk::<4>() {
+        let length = usize::from(u16::from_le_bytes([header[0], header[1]]));
+        let kind = u16::from_le_bytes([header[2], header[3]]);
+        let value_length = length.checked_sub(4).ok_or(Skip::BadHeader)?;
+        let value = after.get(..value_length);
+        match kind {
+            NFULA_PAYLOAD => return ip(carrier, value.unwrap_or(after)),
+            NFULA_HWADDR => {
+                let address = value.and_then(|value| value.get(4..10)?.first_chunk());
+                carrier.mac = address.and_then(|octets| station(*octets));
+            }
+            _ => {}
+        }
+        rest = after
+            .get(value_length.next_multiple_of(4)..)
+            .ok_or(Skip::Truncated)?;
+    }
+    Err(Skip::NotIp)
 }
 
 fn ethernet(frame: &[u8]) -> Result<Segment, Skip> {
@@ -367,11 +414,18 @@ fn ipv4(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
     {
         return Err(Skip::BadHeader);
     }
-    only_tcp(header.get_next_level_protocol())?;
+    let next = header.get_next_level_protocol();
+    if next != IpNextHeaderProtocols::Ah {
+        only_tcp(next)?;
+    }
     if header.get_fragment_offset() != 0 {
         return Err(Skip::Fragment);
     }
     let payload = Payload::new(bytes, length).skip(header_length)?;
+    let payload = match next {
+        IpNextHeaderProtocols::Tcp => payload,
+        next => behind_extensions(next, payload)?,
+    };
     let id = header.get_identification();
     tcp(
         carrier,
@@ -774,6 +828,40 @@ mod tests {
             let frame = join(&[&[2; 6], &source, &[8, 0], &v4()]);
             assert_eq!(assert_v4(decode(LinkType::ETHERNET, &frame)).mac, None);
         }
+    }
+
+    #[test]
+    fn nflog_and_hdlc() {
+        let packet = v4();
+        let attribute = |kind: u16, value: &[u8]| {
+            let length = u16::try_from(value.len() + 4).unwrap();
+            let mut bytes = [length.to_le_bytes(), kind.to_le_bytes()].concat();
+            bytes.extend_from_slice(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let hardware = attribute(8, &[0, 6, 0, 0, 2, 0, 0, 0, 0, 9, 0, 0]);
+        let frame = join(&[
+            &[2, 0, 0, 5],
+            &hardware,
+            &attribute(10, b"prefix\0"),
+            &attribute(9, &packet),
+        ]);
+        let segment = decode(LinkType::NFLOG, &frame).unwrap();
+        assert!(segment.is_syn());
+        assert_eq!(segment.mac, Some(Mac([2, 0, 0, 0, 0, 9])));
+        for end in 0..frame.len() - packet.len() {
+            assert!(decode(LinkType::NFLOG, &frame[..end]).is_err(), "{end}");
+        }
+        assert!(decode(LinkType::NFLOG, &[2, 0, 0, 5, 0, 0, 9, 0]).is_err());
+        assert_v4(decode(
+            LinkType::C_HDLC,
+            &join(&[&[0x0f, 0, 8, 0], &packet]),
+        ));
+        assert_v4(decode(
+            LinkType::PPP_SERIAL,
+            &join(&[&[0xff, 3, 0, 0x21], &packet]),
+        ));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum Origin<'a> {
     Headerless,
     /// Another program, by its tag.
     Program(&'a [u8]),
+    /// A journal entry that did not come from the kernel, by its identifier.
+    NotKernel(&'a [u8]),
 }
 
 /// A line taken apart.
@@ -540,7 +542,9 @@ fn has_foreign_header(line: &[u8]) -> bool {
     let has_level = LEVELS.iter().any(|level| name.eq_ignore_ascii_case(level));
     // Seconds since the epoch, or a date without separators.
     let has_number = first.iter().take_while(|b| b.is_ascii_digit()).count() >= 8;
-    has_time || has_number || has_key || has_level || memchr(b'|', header).is_some()
+    // `MESSAGE=IN=...`: a field of a journal, or of anything else that names its values.
+    let is_value = header.last() == Some(&b'=');
+    has_time || is_value || has_number || has_key || has_level || memchr(b'|', header).is_some()
 }
 
 #[cfg(test)]
@@ -705,6 +709,7 @@ mod tests {
             ("WARNING:root:kernel: IN=x", "unknown"),
             ("type=AVC msg=audit(1654698873.123:45): IN=x", "unknown"),
             ("app_1  | IN=x", "unknown"),
+            ("MESSAGE=IN=x", "unknown"),
             ("k.log:12,1,1,-;IN=x", "user space"),
             ("k.log:user  :warn  : [   12.345678] IN=x", "user"),
             ("my logs/m:Jun  8 14:34:33 gw app: IN=x", "unknown"),

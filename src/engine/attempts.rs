@@ -15,6 +15,8 @@ use crate::model::{MICROS_PER_SECOND, Observation, RuleId, Timestamp, Tuple};
 
 /// Longer than the 135 s over which Linux repeats a SYN.
 const WINDOW: i64 = 150 * MICROS_PER_SECOND;
+/// A sequence number tells an attempt for as long as it is kept: a day.
+const NUMBERED_WINDOW: i64 = 86_400 * MICROS_PER_SECOND;
 /// Earlier attempts of one tuple whose sequence numbers are kept.
 const MAX_EARLIER: usize = 16;
 /// Rules that are told apart for one packet.
@@ -91,7 +93,7 @@ impl Attempts {
             Entry::Vacant(new) if observation.repeats == 0 => {
                 new.insert(Open::new(observation));
                 self.order.push_back((observation.time, observation.tuple));
-                self.evict();
+                self.evict(now);
             }
             Entry::Vacant(_) => {}
         }
@@ -102,12 +104,13 @@ impl Attempts {
         }
     }
 
-    fn evict(&mut self) {
+    /// Makes room; what no SYN without a number can belong to any more is no loss.
+    fn evict(&mut self, now: Timestamp) {
         if self.open.len() > self.capacity
             && let Some((_, tuple)) = self.order.pop_front()
+            && let Some(open) = self.open.remove(&tuple)
         {
-            self.open.remove(&tuple);
-            self.evicted += 1;
+            self.evicted += u64::from(now.micros_since(open.last) <= WINDOW);
         }
     }
 
@@ -118,8 +121,9 @@ impl Attempts {
             }
             self.order.pop_front();
             match self.open.get(&tuple) {
-                Some(open) if now.micros_since(open.last) <= WINDOW => {
-                    self.order.push_back((open.last, tuple));
+                Some(open) if now.micros_since(open.last) <= open.window() => {
+                    self.order
+                        .push_back((open.last.max(noted.plus_micros(WINDOW)), tuple));
                 }
                 _ => {
                     self.open.remove(&tuple);
@@ -137,6 +141,15 @@ impl Open {
             isn: observation.isn,
             packet: Packet::new(observation),
             more: None,
+        }
+    }
+
+    /// How long after its last SYN it is kept.
+    fn window(&self) -> i64 {
+        if self.isn.is_some() {
+            NUMBERED_WINDOW
+        } else {
+            WINDOW
         }
     }
 
@@ -183,6 +196,7 @@ impl Open {
             (Some(own), Some(isn)) if own == isn => {}
             (Some(_), Some(isn)) if self.was_earlier(isn) => return known(packets),
             (Some(own), Some(_)) => {
+                let is_reported = self.packet.is_reported_again(observation);
                 let mut more = self.more.take().unwrap_or_default();
                 if more.earlier.len() == MAX_EARLIER {
                     more.earlier.remove(0);
@@ -193,6 +207,8 @@ impl Open {
                     more: Some(more),
                     ..Self::new(observation)
                 };
+                // Another source may have reported it already, without the number.
+                let packets = if is_reported { 0 } else { packets };
                 return Seen {
                     opens_attempt: true,
                     packets,

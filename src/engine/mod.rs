@@ -58,7 +58,9 @@ pub struct Count {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     directions: [Count; Direction::ALL.len()],
-    /// Observations that came too late to be put in order.
+    /// Observations within the time asked for.
+    pub observations: u64,
+    /// Those that came too late to be put in order.
     pub late: u64,
     /// Observations outside the time asked for.
     pub outside_window: u64,
@@ -117,6 +119,7 @@ impl Engine {
             self.totals.outside_window += 1;
             return Vec::new();
         }
+        self.totals.observations += 1;
         self.totals.late += u64::from(is_late);
         self.note_time(observation.time);
         let direction = self.settings.direction(&observation.tuple);

@@ -95,6 +95,38 @@ fn sequence_numbers_separate_only_where_both_carry_one() {
 }
 
 #[test]
+fn a_sequence_number_tells_an_attempt_for_as_long_as_it_is_kept() {
+    let at = |second, isn| Observation {
+        isn,
+        ..syn(second, PC, 4000, MX)
+    };
+    let numbered = run(
+        Settings::default(),
+        [at(0, Some(1)), at(160, Some(1)), at(80_000, Some(1))],
+    );
+    assert_eq!(outbound(&numbered), (3, 1));
+    let other = run(Settings::default(), [at(0, Some(1)), at(160, None)]);
+    assert_eq!(outbound(&other), (2, 2));
+}
+
+#[test]
+fn a_source_without_numbers_adds_no_packets_to_one_with() {
+    let seen = |second, rule, isn, ip_id| Observation {
+        rule: RuleId(rule),
+        isn,
+        ip_id: Some(ip_id),
+        ..syn(second, PC, 4000, MX)
+    };
+    let pairs = [
+        seen(0, 1, None, 10),
+        seen(0, 2, Some(1), 10),
+        seen(10, 1, None, 11),
+        seen(10, 2, Some(2), 11),
+    ];
+    assert_eq!(outbound(&run(Settings::default(), pairs)), (2, 2));
+}
+
+#[test]
 fn a_packet_that_two_rules_log_is_one() {
     let log = |second, rule, ip_id| Observation {
         rule: RuleId(rule),

@@ -8,7 +8,7 @@ use foldhash::quality::FixedState;
 use hashbrown::HashSet;
 use ipnet::IpNet;
 
-use crate::model::{Direction, Tuple};
+use crate::model::{Direction, Networks, Tuple};
 
 /// Networks worth proposing as the LAN.
 const MAX_PROPOSED: usize = 4;
@@ -65,7 +65,15 @@ impl Unclaimed {
             return None;
         }
         // Many sources to a few destinations are the Internet's mail to a server here.
-        let is_inbound = self.destinations.len() * 4 <= self.sources.len();
+        let private = Networks::private();
+        let are_public = self
+            .sources
+            .iter()
+            .filter(|a| !private.contains(**a))
+            .count()
+            * 2
+            > self.sources.len();
+        let is_inbound = are_public && self.destinations.len() * 4 <= self.sources.len();
         let mut gateway: Vec<IpAddr> = Vec::new();
         if is_inbound {
             gateway.extend(&self.destinations);

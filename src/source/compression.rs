@@ -35,33 +35,38 @@ impl Compression {
         reader: impl Read + Send + 'static,
     ) -> io::Result<Box<dyn Read + Send>> {
         Ok(match self {
-            Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(reader)),
-            Self::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(reader)),
+            Self::Gzip => Box::new(Careful(flate2::read::MultiGzDecoder::new(reader))),
+            Self::Bzip2 => Box::new(Careful(bzip2::read::MultiBzDecoder::new(reader))),
             Self::Xz => {
                 let stream = liblzma::stream::Stream::new_stream_decoder(
                     MAX_XZ_MEMORY,
                     liblzma::stream::CONCATENATED,
                 )
                 .map_err(io::Error::other)?;
-                Box::new(Explained(liblzma::read::XzDecoder::new_stream(
+                Box::new(Careful(liblzma::read::XzDecoder::new_stream(
                     reader, stream,
                 )))
             }
             Self::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::new(reader)?;
                 decoder.window_log_max(MAX_WINDOW_LOG)?;
-                Box::new(Explained(decoder))
+                Box::new(Careful(decoder))
             }
         })
     }
 }
 
-/// Says why where a window is refused.
-struct Explained<R>(R);
+/// Says why where a window is refused, and reads a little at a time: where the data is damaged,
+/// decoders drop what they had from the same call.
+struct Careful<R>(R);
 
-impl<R: Read> Read for Explained<R> {
+/// Bytes decompressed in one call.
+const STEP: usize = 4096;
+
+impl<R: Read> Read for Careful<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer).map_err(|error| {
+        let length = buffer.len().min(STEP);
+        self.0.read(&mut buffer[..length]).map_err(|error| {
             let message = error.to_string();
             let is_window = ["memory limit", "too much memory", "memlimit"]
                 .iter()
@@ -125,6 +130,24 @@ mod tests {
         for one in compressed() {
             assert!(read(one[..one.len() - 5].to_vec()).is_err());
         }
+    }
+
+    #[test]
+    fn damage_costs_no_more_than_it_hits() {
+        let text = TEXT.repeat(3000);
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(&text).unwrap();
+        let mut damaged = xz.finish().unwrap();
+        damaged.extend_from_slice(b"this is no xz");
+        let mut read = Vec::new();
+        let mut decoder = Compression::Xz.decoder(Cursor::new(damaged)).unwrap();
+        assert!(decoder.read_to_end(&mut read).is_err());
+        assert!(
+            read.len() + STEP > text.len(),
+            "{} of {}",
+            read.len(),
+            text.len()
+        );
     }
 
     #[test]

@@ -130,10 +130,14 @@ impl<'a> Lines<'a> {
         self.part
     }
 
+    /// Takes a line of `journalctl -o json`, among which others may stand.
     fn json(&mut self, line: &[u8]) {
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        if !line.starts_with(b"{") {
+            return self.take(line, &self.worker.decoder.decode(line));
+        }
         match journal::json(line) {
             Some(entry) => self.take(&entry.message, &self.worker.decoder.decode_entry(&entry)),
-            None if line.trim_ascii().is_empty() => self.skip(Skip::Empty),
             None => self.skip(Skip::CutOff),
         }
     }

@@ -37,6 +37,8 @@ pub(crate) struct Outcome {
     pub(crate) clock: Clock,
     /// Why reading ended early.
     pub(crate) error: Option<InputError>,
+    /// Whether nothing but its lines tells what it is.
+    pub(super) is_text: bool,
     /// Lines with a stamp: what tells a log from any other text.
     pub(super) stamped: u64,
 }
@@ -44,7 +46,11 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Whether it turned out to be no log at all.
     pub(crate) fn is_no_log(&self) -> bool {
-        self.bytes > 0 && self.records == 0 && self.stamped == 0 && self.error.is_none()
+        self.is_text
+            && self.bytes > 0
+            && self.records == 0
+            && self.stamped == 0
+            && self.error.is_none()
     }
 
     pub(super) fn add(&mut self, part: &Part) {

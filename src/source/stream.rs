@@ -87,6 +87,7 @@ impl Stream {
         let mut outcome = Outcome {
             name: input.location.name(),
             kind: input.kind.name(),
+            is_text: input.kind == Kind::Lines,
             ..Outcome::default()
         };
         let anchor = pending.anchor.unwrap_or_else(|cause| {

@@ -1,6 +1,6 @@
 //! The devices that leases name, `smtpwatch.devices.v1`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use std::net::IpAddr;
 
@@ -57,11 +57,19 @@ impl Devices {
             }
             found[place].push(current);
         }
+        let mut named = HashSet::new();
         Self {
             schema: "smtpwatch.devices.v1",
             devices: found
                 .iter()
-                .map(|leases| ListedDevice::new(leases))
+                .map(|leases| {
+                    let mut device = ListedDevice::new(leases);
+                    // One MAC under two names: the second is told by its address.
+                    if !named.insert(device.id.clone()) {
+                        device.id = device.addresses.first().cloned().unwrap_or_default();
+                    }
+                    device
+                })
                 .collect(),
         }
     }

@@ -190,6 +190,10 @@ fn skipped(reason: &str, origin: Origin<'_>) -> String {
             lossy(name),
             lossy(name)
         ),
+        Origin::NotKernel(name) if reason == "other program" => format!(
+            "an entry of {}, and not the kernel's: its _TRANSPORT says so",
+            lossy(name)
+        ),
         _ => format!("no packet record: {reason}"),
     }
 }
@@ -278,7 +282,7 @@ fn origin(origin: Origin<'_>) -> String {
         Origin::Kernel => "the kernel".to_owned(),
         Origin::Untagged => "a logger that writes no tag: taken for the kernel's".to_owned(),
         Origin::Headerless => "a line without header: a console's, or anybody's".to_owned(),
-        Origin::Program(name) => format!("the program {}", lossy(name)),
+        Origin::Program(name) | Origin::NotKernel(name) => format!("the program {}", lossy(name)),
     }
 }
 

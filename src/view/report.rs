@@ -11,6 +11,8 @@ use crate::source::Outcome;
 
 /// The schema's name.
 const SCHEMA: &str = "smtpwatch.report.v1";
+/// Why packets of a capture stay unseen.
+const UNREADABLE: [&str; 2] = ["link type", "truncated"];
 /// Above this share of late records the answer is not to be trusted: one in a hundred.
 const MAX_LATE_SHARE: u64 = 100;
 
@@ -363,7 +365,7 @@ impl Notes {
             is_infected: totals.infected > 0,
             ..Self::default()
         };
-        let counted: u64 = totals.directions.values().map(|count| count.syns).sum();
+        let counted = engine.totals().observations;
         if totals.late.saturating_mul(MAX_LATE_SHARE) > counted {
             notes.blind(format!(
                 "{} of {counted} records came more than 10 s out of order and were not judged: give the files of one \
@@ -422,6 +424,16 @@ impl Notes {
                 outcome.bad_time
             ));
         }
+        let unreadable: u64 = UNREADABLE
+            .iter()
+            .filter_map(|reason| outcome.skipped.get(reason))
+            .sum();
+        if outcome.kind == "pcap" && unreadable * 2 > outcome.records {
+            self.blind(format!(
+                "{name}: {unreadable} of {} packets cannot be read: cut too short, or of a link type that is not known",
+                outcome.records
+            ));
+        }
         for (tag, count) in &outcome.foreign {
             self.foreign(name, &String::from_utf8_lossy(tag), *count);
         }
@@ -436,13 +448,13 @@ impl Notes {
         } else {
             String::new()
         };
+        let lines = if count == 1 {
+            "1 line looks like a packet record".to_owned()
+        } else {
+            format!("{count} lines look like packet records")
+        };
         self.say(format!(
-            "{name}: {} of {tag:?} like packet records; only the kernel's own count{proposal}",
-            if count == 1 {
-                "1 line looks".to_owned()
-            } else {
-                format!("{count} lines look")
-            },
+            "{name}: {lines}, but bear the tag {tag:?}; only the kernel's own count{proposal}"
         ));
     }
 
