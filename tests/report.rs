@@ -275,6 +275,11 @@ fn folders_and_standard_input() {
     let answer = json(&[folder.path().to_str().unwrap()]);
     assert_eq!(answer["inputs"].as_array().unwrap().len(), 1);
     assert_eq!(answer["totals"]["infected"], 1);
+    let output = report(&["--verbose", folder.path().to_str().unwrap()]);
+    assert!(
+        text(&output.stderr).contains("picture: neither a time stamp nor"),
+        "{output:?}"
+    );
     let output = smtpwatch(&["report", "--json", "-"])
         .write_stdin(bot(12).concat())
         .output()

@@ -61,6 +61,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
     if !flags.quiet {
         say_skipped(&skipped_leases);
         report.notes.lines.iter().for_each(|line| say(line));
+        say_passed_over(flags, &answer);
     }
     let printed = print(flags, &report);
     if let Err(error) = &printed
@@ -70,6 +71,18 @@ pub(super) fn run(flags: &Flags) -> u8 {
         return status(flags, &report, &errors).max(FAILED);
     }
     status(flags, &report, &errors)
+}
+
+/// Files in folders that are no inputs: how many, or which.
+fn say_passed_over(flags: &Flags, answer: &Answer) {
+    if flags.verbose {
+        say_all(&answer.passed_over);
+    } else if !answer.passed_over.is_empty() {
+        let count = answer.passed_over.len();
+        say(&format!(
+            "files of no known kind passed over: {count} (--verbose names them)"
+        ));
+    }
 }
 
 fn reading(flags: &Flags, settings: &Settings) -> Reading {

@@ -31,6 +31,8 @@ pub(crate) struct Answer {
     pub(crate) outcomes: Vec<Outcome>,
     /// Inputs that could not be read.
     pub(crate) errors: Vec<InputError>,
+    /// Files found in folders that are of no known kind, and what they seem to be.
+    pub(crate) passed_over: Vec<InputError>,
 }
 
 impl Offline {
@@ -38,7 +40,8 @@ impl Offline {
     pub(crate) fn run(mut self, settings: Settings, now: Timestamp, seed: u64) -> Answer {
         let leases = std::mem::take(&mut self.leases);
         let mut errors = Vec::new();
-        let inputs = self.open(now, &mut errors);
+        let mut passed_over = Vec::new();
+        let inputs = self.open(now, &mut errors, &mut passed_over);
         let order: Vec<(String, bool)> = inputs
             .iter()
             .map(|input| {
@@ -82,21 +85,35 @@ impl Offline {
             .map(Stream::into_outcome)
             .collect();
         outcomes.sort_by_key(|outcome| order.iter().position(|(name, _)| *name == outcome.name));
-        sort_out(&mut outcomes, &order, &mut errors);
+        sort_out(&mut outcomes, &order, &mut errors, &mut passed_over);
         Answer {
             engine,
             outcomes,
             errors,
+            passed_over,
         }
     }
 
-    fn open(&self, now: Timestamp, errors: &mut Vec<InputError>) -> Vec<Input> {
+    fn open(
+        &self,
+        now: Timestamp,
+        errors: &mut Vec<InputError>,
+        passed_over: &mut Vec<InputError>,
+    ) -> Vec<Input> {
         let mut inputs = Vec::new();
         for location in &self.locations {
             match Input::open(location, now) {
                 Ok(input) => match input.unknown_kind() {
                     None => inputs.push(input),
-                    Some(found) => refuse(location, found, errors),
+                    Some(found) => {
+                        let name = location.name();
+                        let error = InputError::UnknownKind { name, found };
+                        // What was named is an error; what was found in a folder is passed over.
+                        match location {
+                            Location::Found(_) => passed_over.push(error),
+                            _ => errors.push(error),
+                        }
+                    }
                 },
                 Err(error) => errors.push(error),
             }
@@ -105,18 +122,13 @@ impl Offline {
     }
 }
 
-/// What was found in a folder and is of no known kind is passed over; what was named is an error.
-fn refuse(location: &Location, found: &'static str, errors: &mut Vec<InputError>) {
-    if !matches!(location, Location::Found(_)) {
-        errors.push(InputError::UnknownKind {
-            name: location.name(),
-            found,
-        });
-    }
-}
-
 /// Takes out what turned out to be no log, and the errors met while reading.
-fn sort_out(outcomes: &mut Vec<Outcome>, order: &[(String, bool)], errors: &mut Vec<InputError>) {
+fn sort_out(
+    outcomes: &mut Vec<Outcome>,
+    order: &[(String, bool)],
+    errors: &mut Vec<InputError>,
+    passed_over: &mut Vec<InputError>,
+) {
     outcomes.retain_mut(|outcome| {
         let is_log = !outcome.is_no_log();
         errors.extend(outcome.error.take());
@@ -126,11 +138,14 @@ fn sort_out(outcomes: &mut Vec<Outcome>, order: &[(String, bool)], errors: &mut 
         let is_named = order
             .iter()
             .any(|(name, is_found)| *name == outcome.name && !is_found);
+        let error = InputError::UnknownKind {
+            name: outcome.name.clone(),
+            found: "neither a time stamp nor a packet record in it",
+        };
         if is_named {
-            errors.push(InputError::UnknownKind {
-                name: outcome.name.clone(),
-                found: "neither a time stamp nor a packet record in it",
-            });
+            errors.push(error);
+        } else {
+            passed_over.push(error);
         }
         false
     });

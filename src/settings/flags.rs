@@ -86,6 +86,9 @@ pub struct Report {
     /// No notes on standard error; errors still.
     #[arg(long, short)]
     pub quiet: bool,
+    /// Name the files in folders that were passed over, and why.
+    #[arg(long, short, conflicts_with = "quiet")]
+    pub verbose: bool,
 }
 
 /// The flags of `devices`.
