@@ -4,6 +4,7 @@
 #[cfg(feature = "gateway")]
 pub mod flags;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -95,6 +96,14 @@ impl Ports {
     }
 }
 
+/// Separated by commas, as iptables takes them.
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&ports.join(","))
+    }
+}
+
 /// A stretch of time, open where an end is not given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
@@ -178,7 +187,7 @@ mod tests {
     #[test]
     fn ports_fall_back_to_25_and_are_a_set() {
         assert_eq!(Ports::new([]).as_slice(), [25]);
-        assert_eq!(Ports::new([587, 25, 25]).as_slice(), [25, 587]);
+        assert_eq!(Ports::new([587, 25, 25]).to_string(), "25,587");
     }
 
     #[test]

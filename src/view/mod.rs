@@ -9,6 +9,7 @@ mod escape;
 mod explain;
 mod grid;
 mod json;
+mod notes;
 mod report;
 mod table;
 

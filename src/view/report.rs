@@ -4,17 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::engine::{Advice, Device, Engine, because};
-use crate::model::{Clock, DeviceBasis, Direction, Finding, Scope, Timestamp, Verdict};
-use crate::settings::Settings;
+use super::notes::Notes;
+use crate::engine::{Device, Engine, because};
+use crate::model::{Clock, DeviceBasis, Direction, Finding, Timestamp, Verdict};
 use crate::source::Outcome;
 
 /// The schema's name.
 const SCHEMA: &str = "smtpwatch.report.v1";
-/// Why packets of a capture stay unseen.
-const UNREADABLE: [&str; 2] = ["link type", "truncated"];
-/// Above this share of late records the answer is not to be trusted: one in a hundred.
-const MAX_LATE_SHARE: u64 = 100;
 
 /// A report.
 #[derive(Debug, Serialize)]
@@ -150,17 +146,6 @@ struct Destination {
     attempts: u64,
 }
 
-/// What limits the answer, for standard error and the exit status.
-#[derive(Debug, Default)]
-pub(crate) struct Notes {
-    /// Notes, ready to print.
-    pub(crate) lines: Vec<String>,
-    /// Whether the answer is not to be trusted.
-    pub(crate) is_blind: bool,
-    /// Whether a device is infected.
-    pub(crate) is_infected: bool,
-}
-
 fn as_text<S: serde::Serializer>(value: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
@@ -184,7 +169,7 @@ impl Report {
                 .then_with(|| a.id.cmp(&b.id))
         });
         let totals = Totals::new(engine, &devices);
-        let notes = Notes::new(engine, outcomes, &totals);
+        let notes = Notes::new(engine, outcomes);
         let asked = engine.settings().window;
         let span = engine.totals().span;
         Self {
@@ -205,7 +190,7 @@ impl Report {
             devices,
             mail: None,
             notes,
-            ports: ports(engine.settings()),
+            ports: engine.settings().ports.to_string(),
         }
     }
 }
@@ -314,16 +299,6 @@ impl ReportDevice {
     }
 }
 
-fn ports(settings: &Settings) -> String {
-    let ports: Vec<String> = settings
-        .ports
-        .as_slice()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    ports.join(",")
-}
-
 /// On what grounds a device is named, as reports say it.
 fn basis(device: &Device) -> String {
     match (device.basis, device.mac()) {
@@ -357,135 +332,4 @@ impl ReportFinding {
             at_attempt: finding.at_attempt,
         }
     }
-}
-
-impl Notes {
-    fn new(engine: &Engine, outcomes: &[Outcome], totals: &Totals) -> Self {
-        let mut notes = Self {
-            is_infected: totals.infected > 0,
-            ..Self::default()
-        };
-        let counted = engine.totals().observations;
-        if totals.late.saturating_mul(MAX_LATE_SHARE) > counted {
-            notes.blind(format!(
-                "{} of {counted} records came more than 10 s out of order and were not judged: give the files of one \
-                 log together, or each log by itself",
-                totals.late
-            ));
-        }
-        if engine.settings().scope != Scope::All
-            && let Some(advice) = engine.unclaimed().advice()
-        {
-            notes.blind(wrong_lan(&advice));
-        }
-        for outcome in outcomes {
-            notes.input(outcome);
-        }
-        if !outcomes.is_empty() && outcomes.iter().all(|outcome| outcome.records == 0) {
-            notes.say(format!(
-                "no packet record in what was read; is there a rule that logs? iptables -I FORWARD -p tcp -m multiport \
-                 --dports {} --syn -j LOG --log-prefix 'SMTP '",
-                ports(engine.settings())
-            ));
-        }
-        if totals.unjudged > 0 {
-            notes.say(format!(
-                "attempts without a time of their own were counted and not judged: {}",
-                totals.unjudged
-            ));
-        }
-        if totals.evicted_devices > 0 {
-            notes.say(format!(
-                "more than {} sources: {} that did least were forgotten (a flood of forged addresses?)",
-                engine.settings().limits.devices,
-                totals.evicted_devices
-            ));
-        }
-        if totals.evicted_attempts > 0 {
-            notes.say(format!(
-                "{} attempts were forgotten within 150 s, so SYNs sent again may count as new ones",
-                totals.evicted_attempts
-            ));
-        }
-        notes
-    }
-
-    fn input(&mut self, outcome: &Outcome) {
-        let name = &outcome.name;
-        if outcome.lost > 0 {
-            self.blind(format!(
-                "{name}: the logger says that it lost {} kernel messages; counts are too low",
-                outcome.lost
-            ));
-        }
-        if outcome.bad_time > 0 {
-            self.say(format!(
-                "{name}: {} records had a time far from their neighbours' and took the one before",
-                outcome.bad_time
-            ));
-        }
-        let unreadable: u64 = UNREADABLE
-            .iter()
-            .filter_map(|reason| outcome.skipped.get(reason))
-            .sum();
-        if outcome.kind == "pcap" && unreadable * 2 > outcome.records {
-            self.blind(format!(
-                "{name}: {unreadable} of {} packets cannot be read: cut too short, or of a link type that is not known",
-                outcome.records
-            ));
-        }
-        for (tag, count) in &outcome.foreign {
-            self.foreign(name, &String::from_utf8_lossy(tag), *count);
-        }
-    }
-
-    /// Lines that look like records under another program's tag. The tag is anybody's text, and
-    /// what is proposed will be pasted into a root shell.
-    fn foreign(&mut self, name: &str, tag: &str, count: u64) {
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-/".contains(&b);
-        let proposal = if !tag.is_empty() && !tag.starts_with('-') && tag.bytes().all(is_plain) {
-            format!("; if your logger writes the kernel's messages under this tag: --tag {tag}")
-        } else {
-            String::new()
-        };
-        let lines = if count == 1 {
-            "1 line looks like a packet record".to_owned()
-        } else {
-            format!("{count} lines look like packet records")
-        };
-        self.say(format!(
-            "{name}: {lines}, but bear the tag {tag:?}; only the kernel's own count{proposal}"
-        ));
-    }
-
-    fn say(&mut self, line: String) {
-        self.lines.push(line);
-    }
-
-    fn blind(&mut self, line: String) {
-        self.is_blind = true;
-        self.say(line);
-    }
-}
-
-fn wrong_lan(advice: &Advice) -> String {
-    let join = |items: Vec<String>, flag: &str| -> String {
-        items.iter().map(|item| format!(" {flag} {item}")).collect()
-    };
-    let flags = if advice.gateway.is_empty() {
-        join(
-            advice.lan.iter().map(ToString::to_string).collect(),
-            "--lan",
-        )
-    } else {
-        join(
-            advice.gateway.iter().map(ToString::to_string).collect(),
-            "--gateway",
-        )
-    };
-    format!(
-        "more sources are outside the known LAN ({}) than inside ({}): if they are yours, try again with{flags} (or \
-         with --direction all, to count every source)",
-        advice.outside, advice.inside
-    )
 }

@@ -1,0 +1,156 @@
+//! What limits an answer, said in notes for standard error, and in the exit status.
+
+use crate::engine::{Advice, Engine};
+use crate::model::{Scope, Verdict};
+use crate::source::Outcome;
+
+/// Why packets of a capture stay unseen.
+const UNREADABLE: [&str; 2] = ["link type", "truncated"];
+/// Above this share of late records the answer is not to be trusted: one in a hundred.
+const MAX_LATE_SHARE: u64 = 100;
+
+/// What limits the answer, for standard error and the exit status.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// Notes, ready to print.
+    pub(crate) lines: Vec<String>,
+    /// Whether the answer is not to be trusted.
+    pub(crate) is_blind: bool,
+    /// Whether a device is infected.
+    pub(crate) is_infected: bool,
+}
+
+impl Notes {
+    /// What limits the answer that `engine` gives to inputs with these `outcomes`.
+    pub(super) fn new(engine: &Engine, outcomes: &[Outcome]) -> Self {
+        let totals = engine.totals();
+        let mut notes = Self {
+            is_infected: engine
+                .devices()
+                .any(|(_, device)| device.verdict() == Verdict::Infected),
+            ..Self::default()
+        };
+        let counted = totals.observations;
+        if totals.late.saturating_mul(MAX_LATE_SHARE) > counted {
+            notes.blind(format!(
+                "{} of {counted} records came more than 10 s out of order and were not judged: give the files of one \
+                 log together, or each log by itself",
+                totals.late
+            ));
+        }
+        if engine.settings().scope != Scope::All
+            && let Some(advice) = engine.unclaimed().advice()
+        {
+            notes.blind(wrong_lan(&advice));
+        }
+        for outcome in outcomes {
+            notes.input(outcome);
+        }
+        if !outcomes.is_empty() && outcomes.iter().all(|outcome| outcome.records == 0) {
+            notes.say(format!(
+                "no packet record in what was read; is there a rule that logs? iptables -I FORWARD -p tcp -m multiport \
+                 --dports {} --syn -j LOG --log-prefix 'SMTP '",
+                engine.settings().ports
+            ));
+        }
+        if totals.unjudged > 0 {
+            notes.say(format!(
+                "attempts without a time of their own were counted and not judged: {}",
+                totals.unjudged
+            ));
+        }
+        if totals.evicted_devices > 0 {
+            notes.say(format!(
+                "more than {} sources: {} that did least were forgotten (a flood of forged addresses?)",
+                engine.settings().limits.devices,
+                totals.evicted_devices
+            ));
+        }
+        if totals.evicted_attempts > 0 {
+            notes.say(format!(
+                "{} attempts were forgotten within 150 s, so SYNs sent again may count as new ones",
+                totals.evicted_attempts
+            ));
+        }
+        notes
+    }
+
+    fn input(&mut self, outcome: &Outcome) {
+        let name = &outcome.name;
+        if outcome.lost > 0 {
+            self.blind(format!(
+                "{name}: the logger says that it lost {} kernel messages; counts are too low",
+                outcome.lost
+            ));
+        }
+        if outcome.bad_time > 0 {
+            self.say(format!(
+                "{name}: {} records had a time far from their neighbours' and took the one before",
+                outcome.bad_time
+            ));
+        }
+        let unreadable: u64 = UNREADABLE
+            .iter()
+            .filter_map(|reason| outcome.skipped.get(reason))
+            .sum();
+        if outcome.kind == "pcap" && unreadable * 2 > outcome.records {
+            self.blind(format!(
+                "{name}: {unreadable} of {} packets cannot be read: cut too short, or of a link type that is not known",
+                outcome.records
+            ));
+        }
+        for (tag, count) in &outcome.foreign {
+            self.foreign(name, &String::from_utf8_lossy(tag), *count);
+        }
+    }
+
+    /// Lines that look like records under another program's tag. The tag is anybody's text, and
+    /// what is proposed will be pasted into a root shell.
+    fn foreign(&mut self, name: &str, tag: &str, count: u64) {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-/".contains(&b);
+        let proposal = if !tag.is_empty() && !tag.starts_with('-') && tag.bytes().all(is_plain) {
+            format!("; if your logger writes the kernel's messages under this tag: --tag {tag}")
+        } else {
+            String::new()
+        };
+        let lines = if count == 1 {
+            "1 line looks like a packet record".to_owned()
+        } else {
+            format!("{count} lines look like packet records")
+        };
+        self.say(format!(
+            "{name}: {lines}, but bear the tag {tag:?}; only the kernel's own count{proposal}"
+        ));
+    }
+
+    fn say(&mut self, line: String) {
+        self.lines.push(line);
+    }
+
+    fn blind(&mut self, line: String) {
+        self.is_blind = true;
+        self.say(line);
+    }
+}
+
+fn wrong_lan(advice: &Advice) -> String {
+    let join = |items: Vec<String>, flag: &str| -> String {
+        items.iter().map(|item| format!(" {flag} {item}")).collect()
+    };
+    let flags = if advice.gateway.is_empty() {
+        join(
+            advice.lan.iter().map(ToString::to_string).collect(),
+            "--lan",
+        )
+    } else {
+        join(
+            advice.gateway.iter().map(ToString::to_string).collect(),
+            "--gateway",
+        )
+    };
+    format!(
+        "more sources are outside the known LAN ({}) than inside ({}): if they are yours, try again with{flags} (or \
+         with --direction all, to count every source)",
+        advice.outside, advice.inside
+    )
+}
