@@ -17,8 +17,11 @@ use crate::decode::kernel_log::Decoder;
 use crate::model::{Observation, Timestamp};
 use crate::settings::Ports;
 
-/// Parts decoded ahead of the reader of the stream, besides one for each thread: a few kilobytes each.
-const AHEAD: usize = 32;
+/// Parts of lines decoded ahead of the reader of the stream, besides one for each thread: a few
+/// kilobytes each.
+const LINES_AHEAD: usize = 8;
+/// Parts of other inputs, which may be nothing but SYNs.
+const BLOCKS_AHEAD: usize = 2;
 
 /// Where threads hand in what they read: the part's number, counted from 0, and the part.
 pub(super) type Parts = SyncSender<(u64, io::Result<Part>)>;
@@ -94,7 +97,11 @@ impl Stream {
             outcome.error = Some(InputError::new(outcome.name.clone(), cause));
             Anchor::at_start(input.file_time)
         });
-        let (sender, parts) = sync_channel(AHEAD);
+        let ahead = match input.kind {
+            Kind::Lines | Kind::JournalJson => LINES_AHEAD,
+            Kind::JournalExport | Kind::Capture => BLOCKS_AHEAD,
+        };
+        let (sender, parts) = sync_channel(ahead);
         let worker = Worker {
             decoder: reading.decoder.clone(),
             ports: reading.ports.clone(),
