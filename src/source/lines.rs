@@ -14,8 +14,6 @@ use crate::decode::syslog::Origin;
 use crate::model::{Clock, Observation, Timestamp, Tuple};
 use crate::settings::Ports;
 
-/// More threads than cores, for one waits while another reads.
-const THREADS_A_CORE: usize = 2;
 /// No line with a packet record is shorter: host, tag, interfaces, addresses, ports.
 const SHORTEST_RECORD: usize = 100;
 
@@ -33,7 +31,7 @@ pub(super) struct Worker {
 /// Reads lines from `reader` on as many threads as `threads`.
 pub(super) fn spawn(worker: &Worker, reader: Box<dyn Read + Send>, threads: usize, parts: &Parts) {
     let reader = Arc::new(Mutex::new(ChunkReader::new(reader)));
-    for _ in 0..threads.max(1) * THREADS_A_CORE {
+    for _ in 0..threads.max(1) {
         let (worker, reader, parts) = (worker.clone(), Arc::clone(&reader), parts.clone());
         let spawned = thread::Builder::new().name("decode".to_owned());
         // The first thread alone gets everything done; only its failure would be one.
