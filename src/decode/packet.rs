@@ -232,7 +232,8 @@ fn nflog(frame: &[u8]) -> Result<Segment, Skip> {
             .get(value_length.next_multiple_of(4)..)
             .ok_or(Skip::Truncated)?;
     }
-    Err(Skip::NotIp)
+    // Each message carries its packet, behind the other attributes.
+    Err(Skip::Truncated)
 }
 
 fn ethernet(frame: &[u8]) -> Result<Segment, Skip> {

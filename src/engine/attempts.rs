@@ -65,6 +65,8 @@ struct More {
 struct Packet {
     time: Timestamp,
     ip_id: Option<u16>,
+    /// Where a report of it carried one.
+    isn: Option<u32>,
     rules: [Option<RuleId>; MAX_RULES],
 }
 
@@ -196,7 +198,8 @@ impl Open {
             (Some(own), Some(isn)) if own == isn => {}
             (Some(_), Some(isn)) if self.was_earlier(isn) => return known(packets),
             (Some(own), Some(_)) => {
-                let is_reported = self.packet.is_reported_again(observation);
+                let is_reported =
+                    self.packet.isn.is_none() && self.packet.is_reported_again(observation);
                 let mut more = self.more.take().unwrap_or_default();
                 if more.earlier.len() == MAX_EARLIER {
                     more.earlier.remove(0);
@@ -241,6 +244,7 @@ impl Packet {
         Self {
             time: observation.time,
             ip_id: observation.ip_id,
+            isn: observation.isn,
             rules,
         }
     }
@@ -257,6 +261,7 @@ impl Packet {
         if !is_same_packet || self.rules.contains(&Some(observation.rule)) {
             return false;
         }
+        self.isn = self.isn.or(observation.isn);
         if let Some(free) = self.rules.iter_mut().find(|rule| rule.is_none()) {
             *free = Some(observation.rule);
         }

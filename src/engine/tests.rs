@@ -127,6 +127,19 @@ fn a_source_without_numbers_adds_no_packets_to_one_with() {
 }
 
 #[test]
+fn two_numbers_in_one_second_are_two_packets() {
+    let seen = |rule, isn| Observation {
+        rule: RuleId(rule),
+        isn: Some(isn),
+        ..syn(0, PC, 4000, MX)
+    };
+    assert_eq!(
+        outbound(&run(Settings::default(), [seen(1, 1), seen(2, 2)])),
+        (2, 2)
+    );
+}
+
+#[test]
 fn a_packet_that_two_rules_log_is_one() {
     let log = |second, rule, ip_id| Observation {
         rule: RuleId(rule),
