@@ -30,11 +30,6 @@ impl Mac {
     pub fn is_station(self) -> bool {
         !self.is_null() && !self.is_multicast()
     }
-
-    /// Whether the local bit is set: a randomised or hand-made address, no vendor's.
-    pub fn is_locally_administered(self) -> bool {
-        self.0[0] & 2 != 0
-    }
 }
 
 impl fmt::Display for Mac {
@@ -221,7 +216,6 @@ mod tests {
         assert!(!Mac([0; 6]).is_station());
         assert!(!Mac([0x33, 0x33, 0, 0, 0, 1]).is_station());
         assert!(Mac([0x02, 0, 0, 0, 0, 1]).is_station());
-        assert!(Mac([0x02, 0, 0, 0, 0, 1]).is_locally_administered());
     }
 
     #[test]

@@ -59,15 +59,6 @@ impl Timestamp {
                 .saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)),
         )
     }
-
-    /// This time moved on by `duration`.
-    #[must_use]
-    pub fn plus(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)),
-        )
-    }
 }
 
 /// RFC 3339 in UTC, with fractions only where there are any.
@@ -105,7 +96,7 @@ mod tests {
     #[test]
     fn arithmetic_saturates() {
         let end = Timestamp::from_micros(i64::MAX);
-        assert_eq!(end.plus(Duration::from_secs(1)), end);
+        assert_eq!(end.plus_micros(1), end);
         assert_eq!(
             Timestamp::from_micros(i64::MIN).minus(Duration::MAX),
             Timestamp::from_micros(i64::MIN)

@@ -162,10 +162,14 @@ impl Kind {
     }
 }
 
+/// Counts what a reader could not read in time.
+pub(super) type Lost = Arc<AtomicU64>;
+
 /// Counts the bytes that are read of an input, as they are stored.
 #[derive(Default)]
 pub(crate) struct Meter {
     bytes: AtomicU64,
+    lost: Lost,
     listener: OnceLock<Box<dyn Fn(u64) + Send + Sync>>,
 }
 
@@ -174,6 +178,11 @@ impl Meter {
     pub(crate) fn listen(&self, listener: impl Fn(u64) + Send + Sync + 'static) {
         // Only the first one is heard; there is one a run.
         let _ = self.listener.set(Box::new(listener));
+    }
+
+    /// Times that records were overwritten before they were read: each at least one.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Bytes read so far.
@@ -222,17 +231,18 @@ pub(crate) struct Input {
 impl Input {
     /// Opens what is at `location`.
     pub(crate) fn open(location: &Location, now: Timestamp) -> Result<Self, InputError> {
+        let lost = Lost::default();
         let from_file = |file| Self::from_file(location.clone(), file, now);
         let opened = match location {
             Location::Named(path) | Location::Found(path) if system::is_ring(path) => {
-                system::ring(path).and_then(|reader| {
-                    Self::from_reader(location.clone(), Stored::stream(reader, now))
+                system::ring(path, lost.clone()).and_then(|reader| {
+                    Self::from_reader(location.clone(), Stored::stream(reader, now), lost.clone())
                 })
             }
             Location::Named(path) | Location::Found(path) => File::open(path).and_then(from_file),
             Location::Standard => standard_input().and_then(from_file),
             Location::Journal { since } => system::journal(*since).and_then(|reader| {
-                Self::from_reader(location.clone(), Stored::stream(reader, now))
+                Self::from_reader(location.clone(), Stored::stream(reader, now), lost.clone())
             }),
         };
         opened.map_err(|cause| InputError::new(location.name(), cause))
@@ -244,15 +254,22 @@ impl Input {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         if !metadata.is_file() {
-            return Self::from_reader(location, Stored::stream(file, now));
+            return Self::from_reader(location, Stored::stream(file, now), Lost::default());
         }
         let written = Timestamp::from_seconds(metadata.mtime())
             .plus_micros(metadata.mtime_nsec() * MICROS_PER_SECOND / 1_000_000_000);
-        Self::from_reader(location, Stored::regular(file, metadata.len(), written)?)
+        Self::from_reader(
+            location,
+            Stored::regular(file, metadata.len(), written)?,
+            Lost::default(),
+        )
     }
 
-    fn from_reader(location: Location, stored: Stored) -> io::Result<Self> {
-        let meter = Arc::new(Meter::default());
+    fn from_reader(location: Location, stored: Stored, lost: Lost) -> io::Result<Self> {
+        let meter = Arc::new(Meter {
+            lost: lost.clone(),
+            ..Meter::default()
+        });
         let Stored {
             reader,
             file,
@@ -269,7 +286,7 @@ impl Input {
         };
         let kind = Kind::of(&head);
         if kind == Kind::Lines && file.is_none() && probe::begins_with_uptime(&head) {
-            return Self::from_reader(location, Stored::spooled(reader, file_time)?);
+            return Self::from_reader(location, Stored::spooled(reader, file_time)?, lost);
         }
         Ok(Self {
             location,

@@ -133,6 +133,7 @@ impl Stream {
     pub(crate) fn into_outcome(self) -> Outcome {
         Outcome {
             bytes: self.meter.bytes(),
+            lost: self.outcome.lost.saturating_add(self.meter.lost()),
             ..self.outcome
         }
     }

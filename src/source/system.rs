@@ -5,8 +5,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 
-use super::input::{InputError, Location};
+use super::input::{InputError, Location, Lost};
 use crate::model::Timestamp;
 
 const LOGS: &str = "/var/log";
@@ -54,23 +55,25 @@ pub(super) fn is_ring(path: &Path) -> bool {
 }
 
 /// What the ring buffer holds now: without waiting for more, as reading it would.
-pub(super) fn ring(path: &Path) -> io::Result<impl Read + Send + use<>> {
+pub(super) fn ring(path: &Path, lost: Lost) -> io::Result<impl Read + Send + use<>> {
     let file = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
-    Ok(Ring(file))
+    Ok(Ring(file, lost))
 }
 
-struct Ring(File);
+struct Ring<R>(R, Lost);
 
-impl Read for Ring {
+impl<R: Read> Read for Ring<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.0.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
                 // The oldest records were overwritten; the reading goes on with those that are left.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    self.1.fetch_add(1, Ordering::Relaxed);
+                }
                 read => return read,
             }
         }
@@ -209,6 +212,27 @@ mod tests {
                 "ulog/syslogemu.log.1"
             ]
         );
+    }
+
+    #[test]
+    fn what_the_ring_overwrote_is_counted_and_the_rest_is_read() {
+        struct Overrun(u8);
+        impl Read for Overrun {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0 += 1;
+                match self.0 {
+                    1 | 3 => Err(io::ErrorKind::BrokenPipe.into()),
+                    2 | 4 => (&b"x"[..]).read(buffer),
+                    _ => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            }
+        }
+        let lost = Lost::default();
+        let mut text = String::new();
+        Ring(Overrun(0), lost.clone())
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!((text.as_str(), lost.load(Ordering::Relaxed)), ("xx", 2));
     }
 
     #[test]
