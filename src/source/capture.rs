@@ -1,11 +1,10 @@
 //! A capture file: SYNs in its frames.
 
 use std::io::Read;
-use std::thread;
 
 use super::blocks::{self, Blocks};
 use super::part::{Part, Undated, rule};
-use super::stream::Parts;
+use super::stream::{Parts, spawn as spawn_thread};
 use crate::decode::capture::{MAX_WANTED, Reader, Record, Skip, Step};
 use crate::decode::clock::Era;
 use crate::decode::packet;
@@ -14,10 +13,10 @@ use crate::model::{Clock, Observation, Timestamp};
 use crate::settings::Ports;
 
 /// Reads frames from `reader`, the `input`th of its call, on a thread of its own.
-pub(super) fn spawn(ports: Ports, input: u32, reader: Box<dyn Read + Send>, parts: Parts) {
-    thread::spawn(move || {
+pub(super) fn spawn(ports: Ports, input: u32, reader: Box<dyn Read + Send>, parts: &Parts) {
+    spawn_thread("capture", parts, move |parts| {
         let mut decoder = Reader::new();
-        blocks::run(Blocks::new(reader, MAX_WANTED), &parts, |bytes, is_last| {
+        blocks::run(Blocks::new(reader, MAX_WANTED), parts, |bytes, is_last| {
             let mut frames = Frames {
                 ports: &ports,
                 input,

@@ -2,11 +2,10 @@
 
 use std::io::Read;
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use super::chunk::{Chunk, ChunkReader};
 use super::part::{LastLine, Part, Undated, note_foreign, rule};
-use super::stream::Parts;
+use super::stream::{Parts, spawn as spawn_thread};
 use crate::decode::journal;
 use crate::decode::kernel_log::{Content, Decoded, Decoder, Packet, Skip};
 use crate::decode::stamp::Stamp;
@@ -32,12 +31,8 @@ pub(super) struct Worker {
 pub(super) fn spawn(worker: &Worker, reader: Box<dyn Read + Send>, threads: usize, parts: &Parts) {
     let reader = Arc::new(Mutex::new(ChunkReader::new(reader)));
     for _ in 0..threads.max(1) {
-        let (worker, reader, parts) = (worker.clone(), Arc::clone(&reader), parts.clone());
-        let spawned = thread::Builder::new().name("decode".to_owned());
-        // The first thread alone gets everything done; only its failure would be one.
-        if let Err(error) = spawned.spawn(move || worker.run(&reader, &parts)) {
-            debug_assert!(false, "{error}");
-        }
+        let (worker, reader) = (worker.clone(), Arc::clone(&reader));
+        spawn_thread("decode", parts, move |parts| worker.run(&reader, parts));
     }
 }
 
@@ -47,7 +42,7 @@ impl Worker {
         loop {
             let read = match reader.lock() {
                 Ok(mut reader) => reader.read(&mut chunk),
-                // Another thread panicked; its loss is seen where the parts are counted.
+                // Another thread panicked, and has told of it.
                 Err(_) => return,
             };
             let (number, part) = match read {

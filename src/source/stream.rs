@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 
 use jiff::tz::TimeZone;
 
@@ -25,6 +26,33 @@ const BLOCKS_AHEAD: usize = 2;
 
 /// Where threads hand in what they read: the part's number, counted from 0, and the part.
 pub(super) type Parts = SyncSender<(u64, io::Result<Part>)>;
+
+/// Runs `work`, which hands in parts, on a thread of its own. Where the thread cannot be started, or
+/// fails, that is handed in: what it had not read must not be missing in silence.
+pub(super) fn spawn(name: &str, parts: &Parts, work: impl FnOnce(&Parts) + Send + 'static) {
+    let own = parts.clone();
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let alarm = Alarm(own);
+        work(&alarm.0);
+    });
+    if let Err(error) = spawned {
+        // Where nobody listens any more there is nobody to tell.
+        let _ = parts.send((u64::MAX, Err(error)));
+    }
+}
+
+struct Alarm(Parts);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let error = io::Error::other(
+                "smtpwatch failed on a part of it, which is a defect: please report it",
+            );
+            let _ = self.0.send((u64::MAX, Err(error)));
+        }
+    }
+}
 
 /// How inputs are to be read.
 #[derive(Clone, Debug)]
@@ -112,8 +140,8 @@ impl Stream {
             Kind::Lines | Kind::JournalJson => {
                 lines::spawn(&worker, input.reader, reading.threads, &sender);
             }
-            Kind::JournalExport => journal::spawn(worker, input.reader, sender),
-            Kind::Capture => capture::spawn(worker.ports, number, input.reader, sender),
+            Kind::JournalExport => journal::spawn(worker, input.reader, &sender),
+            Kind::Capture => capture::spawn(worker.ports, number, input.reader, &sender),
         }
         Self {
             meter: input.meter,
@@ -227,5 +255,21 @@ impl Iterator for Stream {
         while self.queue.len() < 3 && self.take_part() {}
         let observation = self.queue.pop_front()?;
         Some(self.mend(observation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_fails_is_told_of() {
+        let (sender, parts) = sync_channel(2);
+        spawn("failing", &sender, |parts| {
+            parts.send((0, Ok(Part::default()))).unwrap();
+            panic!("on purpose");
+        });
+        assert!(matches!(parts.recv(), Ok((0, Ok(_)))));
+        assert!(matches!(parts.recv(), Ok((u64::MAX, Err(_)))));
     }
 }
