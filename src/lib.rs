@@ -8,7 +8,11 @@
 //! - [`attribution`]: who stood behind an address at a time, from DHCP leases.
 //! - [`detection`]: what makes a device suspicious, one file a detector.
 //! - [`engine`]: the state machine that all of it runs on: observations in, findings out.
+//! - [`ruleset`]: the firewall rules that are wanted, and what differs from them.
+//! - `sys`: raw netlink and sockets, where there is no library for them.
 //! - `source`: files, folders and standard input as streams of observations.
+//! - `netfilter`: the rules put in place, watched and taken away.
+//! - `store`, `recording`: the history, and the engine's inputs as they came.
 //! - `view`: a report as a table, as JSON, as CSV.
 //! - `runtime`: inputs merged in the order of time and handed to the engine; the clock.
 //! - [`command`]: one file a verb.
@@ -23,13 +27,22 @@ pub mod decode;
 pub mod detection;
 pub mod engine;
 pub mod model;
+pub mod ruleset;
 pub mod settings;
 
 #[cfg(feature = "gateway")]
 pub mod command;
 #[cfg(feature = "gateway")]
+mod netfilter;
+#[cfg(feature = "gateway")]
+mod recording;
+#[cfg(feature = "gateway")]
 mod runtime;
 #[cfg(feature = "gateway")]
 mod source;
+#[cfg(feature = "gateway")]
+mod store;
+#[cfg(feature = "gateway")]
+mod sys;
 #[cfg(feature = "gateway")]
 mod view;

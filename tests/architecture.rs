@@ -7,14 +7,19 @@
 use std::path::{Path, PathBuf};
 
 /// Each room and its floor, as `src/ARCHITECTURE.md` has them.
-const FLOORS: [(&str, u8); 10] = [
+const FLOORS: [(&str, u8); 15] = [
     ("model", 0),
     ("decode", 1),
     ("settings", 1),
     ("attribution", 2),
     ("detection", 2),
+    ("ruleset", 2),
     ("engine", 3),
+    ("sys", 4),
+    ("netfilter", 5),
+    ("recording", 5),
     ("source", 5),
+    ("store", 5),
     ("view", 6),
     ("runtime", 7),
     ("command", 8),

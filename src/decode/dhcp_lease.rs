@@ -14,6 +14,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use memchr::memchr;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Mac, Timestamp};
 
@@ -114,7 +115,8 @@ impl Skipped {
 }
 
 /// The state of a lease as its file says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// Assigned (ISC `active`, Kea 0; Kea 4, an address its user chose and registered, RFC 9686),
     /// or a file whose kind has no states.
@@ -161,7 +163,7 @@ impl fmt::Display for State {
 }
 
 /// One record of a lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// The address leased.
     pub address: IpAddr,
@@ -204,7 +206,8 @@ impl Lease {
 }
 
 /// What a file says about an address, one thing after the other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Record {
     /// It is leased, or was.
     Lease(Lease),

@@ -240,6 +240,11 @@ impl Devices {
         self.places.iter().map(|(id, device)| (*id, device))
     }
 
+    /// The id of the device at `place`.
+    pub(super) fn id(&self, place: usize) -> DeviceId {
+        self.places[place].0
+    }
+
     /// The device of that identity, new where it is not known; and its place.
     pub(super) fn get_or_insert(
         &mut self,

@@ -11,7 +11,10 @@ mod identity;
 mod sentence;
 mod unclaimed;
 
+use std::net::IpAddr;
+
 use foldhash::quality::FixedState;
+use serde::{Deserialize, Serialize};
 
 pub use devices::{Device, DeviceDestinations};
 use identity::Identity;
@@ -19,23 +22,75 @@ pub use sentence::{because, called, grouped};
 pub use unclaimed::{Advice, Unclaimed};
 
 use crate::attribution::leases::LeaseBook;
-use crate::model::{Clock, DeviceId, Direction, Finding, Observation, Timestamp};
+use crate::decode::dhcp_lease::Record;
+use crate::model::{
+    Clock, DeviceId, Direction, Finding, LossKind, Neighbour, Notice, Observation, SourceName,
+    Timestamp, Topology,
+};
 use crate::settings::Settings;
 use attempts::{Attempts, Seen};
 use devices::Devices;
 
-/// What the engine takes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What the engine takes. Live, everything that an answer depends on comes this way, so that a run
+/// that was recorded can be run again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Input {
     /// A SYN to a watched port was seen.
     Syn(Observation),
     /// A SYN whose record came too late to be put in order: it is counted and never scores.
     LateSyn(Observation),
+    /// The machine's place in the network, whole, when it starts and whenever it has changed.
+    Topology(Topology),
+    /// An entry of the neighbour table is new or has changed.
+    Neighbour(Neighbour),
+    /// The records of all lease files, whole, when they start and whenever one has changed.
+    Leases(Vec<Record>),
+    /// Names that are configured by hand (/etc/hosts), whole.
+    Hosts(Vec<(IpAddr, String)>),
+    /// A source lost that many events before they could be decoded.
+    Lost {
+        /// Which source.
+        source: SourceName,
+        /// How.
+        kind: LossKind,
+        /// How many.
+        events: u64,
+    },
+    /// The rule that feeds a source has matched that many packets since the source was opened.
+    Matched {
+        /// Which source.
+        source: SourceName,
+        /// Packets.
+        packets: u64,
+    },
+    /// A source handed in that many observations since it was opened.
+    Arrived {
+        /// Which source.
+        source: SourceName,
+        /// Observations.
+        events: u64,
+    },
+    /// From now on the time of day is this much ahead of the time that inputs bear, in microseconds.
+    WallClock(i64),
+    /// Something happened to the means of seeing.
+    Notice(Notice),
+    /// Time passed.
+    Tick,
 }
 
 /// What follows from an input.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
+    /// A connection was tried that had not been seen before.
+    Attempt {
+        /// Who tried; nobody where its direction is not asked for, or the source is not believed.
+        device: Option<DeviceId>,
+        /// Where to.
+        direction: Direction,
+        /// The SYN that opened it.
+        observation: Observation,
+    },
     /// A detector has something to say about a device.
     Found {
         /// About whom.
@@ -43,6 +98,17 @@ pub enum Effect {
         /// What.
         finding: Finding,
     },
+    /// Events were lost.
+    Lost {
+        /// By which source.
+        source: SourceName,
+        /// How.
+        kind: LossKind,
+        /// How many.
+        events: u64,
+    },
+    /// The means of seeing changed.
+    Health(Notice),
 }
 
 /// SYN packets and the attempts that they make.
@@ -90,6 +156,8 @@ pub struct Engine {
     devices: Devices,
     unclaimed: Unclaimed,
     totals: Totals,
+    /// What followed from the last input.
+    effects: Vec<Effect>,
 }
 
 impl Engine {
@@ -106,35 +174,49 @@ impl Engine {
             totals: Totals::default(),
             leases,
             settings,
+            effects: Vec::new(),
         }
     }
 
-    /// Takes `input` at `now`, the time up to which everything has been handed in.
-    pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
-        let (observation, is_late) = match input {
-            Input::Syn(observation) => (observation, false),
-            Input::LateSyn(observation) => (observation, true),
-        };
+    /// Takes `input` at `now`, the time up to which everything has been handed in; answers what
+    /// follows from it.
+    pub fn handle(&mut self, input: Input, now: Timestamp) -> &[Effect] {
+        self.effects.clear();
+        match input {
+            Input::Syn(observation) => self.syn(&observation, false, now),
+            Input::LateSyn(observation) => self.syn(&observation, true, now),
+            _ => {}
+        }
+        &self.effects
+    }
+
+    fn syn(&mut self, observation: &Observation, is_late: bool, now: Timestamp) {
         if !self.settings.window.contains(observation.time) {
             self.totals.outside_window += 1;
-            return Vec::new();
+            return;
         }
         self.totals.observations += 1;
         self.totals.late += u64::from(is_late);
         self.note_time(observation.time);
         let direction = self.settings.direction(&observation.tuple);
         self.unclaimed.note(direction, &observation.tuple);
-        let seen = self.attempts.note(&observation, now);
+        let seen = self.attempts.note(observation, now);
         self.totals.evicted_attempts = self.attempts.evicted();
-        let (is_attempt, effects) = if self.settings.scope.holds(direction) {
-            self.count(&observation, seen, is_late, direction)
+        let is_attempt = if self.settings.scope.holds(direction) {
+            self.count(observation, seen, is_late, direction)
         } else {
-            (seen.opens_attempt, Vec::new())
+            if seen.opens_attempt {
+                self.effects.push(Effect::Attempt {
+                    device: None,
+                    direction,
+                    observation: *observation,
+                });
+            }
+            seen.opens_attempt
         };
         let total = &mut self.totals.directions[direction as usize];
         total.syns += seen.packets;
         total.attempts += u64::from(is_attempt);
-        effects
     }
 
     /// What was counted over all devices so far.
@@ -172,27 +254,33 @@ impl Engine {
         seen: Seen,
         is_late: bool,
         direction: Direction,
-    ) -> (bool, Vec<Effect>) {
+    ) -> bool {
         let identity = Identity::of(observation, &self.leases);
         let (place, device) = self.devices.get_or_insert(&identity, observation.time);
         if !device.count(observation, seen) {
-            return (false, Vec::new());
+            return false;
         }
         self.devices
             .note_destination(place, observation.tuple.destination);
+        self.effects.push(Effect::Attempt {
+            device: Some(self.devices.id(place)),
+            direction,
+            observation: *observation,
+        });
         if observation.clock == Clock::None {
             self.totals.unjudged += 1;
-            return (true, Vec::new());
+            return true;
         }
         if is_late || !self.settings.scope.scores(direction) {
-            return (true, Vec::new());
+            return true;
         }
         let found = self
             .devices
             .judge(place, observation, &self.settings)
             .into_iter();
-        let effects = found.map(|(device, finding)| Effect::Found { device, finding });
-        (true, effects.collect())
+        self.effects
+            .extend(found.map(|(device, finding)| Effect::Found { device, finding }));
+        true
     }
 }
 

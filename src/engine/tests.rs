@@ -25,6 +25,8 @@ fn syn(seconds: i64, source: &str, source_port: u16, destination: &str) -> Obser
         ip_id: None,
         mac: None,
         interface: Interface::default(),
+        ttl: None,
+        vlan: None,
         repeats: 0,
     }
 }

@@ -4,8 +4,10 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 /// Originator and responder of a TCP connection, by their addresses before any translation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuple {
     /// Originator's address.
     pub source: IpAddr,

@@ -7,6 +7,8 @@ mod address;
 mod attempt;
 mod device;
 mod finding;
+mod health;
+mod network;
 mod observation;
 mod time;
 
@@ -14,5 +16,7 @@ pub use address::{Group, Interface, Mac, Networks, ParseMacError};
 pub use attempt::{Direction, Scope, Tuple};
 pub use device::{DeviceBasis, DeviceId, DeviceKey};
 pub use finding::{Detector, Finding, Verdict};
+pub use health::{LossKind, Notice, Process, SourceName};
+pub use network::{Link, LocalAddress, Neighbour, Route, Topology};
 pub use observation::{Clock, Observation, RuleId};
 pub use time::{MICROS_PER_SECOND, Timestamp};

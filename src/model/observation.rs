@@ -1,9 +1,14 @@
 //! An observation: one record of a SYN, with where it came from and how good its time is.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Interface, Mac, Timestamp, Tuple};
 
 /// How good the time of a record is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Clock {
     /// The record's own stamp.
     #[default]
@@ -16,11 +21,11 @@ pub enum Clock {
 
 /// Who reported a packet: an input and the rule in it (its log prefix), hashed. Two rules that log
 /// the same packet are told apart by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RuleId(pub u32);
 
 /// One record of a SYN without ACK to a watched port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     /// When.
     pub time: Timestamp,
@@ -38,6 +43,11 @@ pub struct Observation {
     pub mac: Option<Mac>,
     /// Interface it came in by.
     pub interface: Interface,
+    /// TTL or hop limit as it arrived, before this machine counted it down; where the record carries
+    /// one.
+    pub ttl: Option<u8>,
+    /// VLAN id of the frame's outermost tag, where it carries one.
+    pub vlan: Option<u16>,
     /// 0 for a packet's own record; else how many more packets like one that was logged before the
     /// logger gathered here. They never make an attempt of their own where there is one already.
     pub repeats: u32,

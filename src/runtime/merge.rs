@@ -198,6 +198,8 @@ mod tests {
             ip_id: None,
             mac: None,
             interface: Interface::default(),
+            ttl: None,
+            vlan: None,
             repeats: 0,
         }
     }

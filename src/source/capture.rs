@@ -87,6 +87,8 @@ impl Frames<'_> {
                 ip_id: segment.ip_id,
                 mac: segment.mac,
                 interface: record.interface,
+                ttl: None,
+                vlan: segment.vlan,
                 repeats: 0,
             },
         });

@@ -93,6 +93,8 @@ impl Worker {
             ip_id: packet.ip_id(),
             mac: packet.mac(),
             interface: packet.interface(),
+            ttl: None,
+            vlan: None,
             repeats,
         })
     }

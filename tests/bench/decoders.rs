@@ -235,6 +235,8 @@ fn engine(bencher: Bencher<'_, '_>) {
                 ip_id: None,
                 mac: None,
                 interface: Interface::new(b"eth1"),
+                ttl: None,
+                vlan: None,
                 repeats: 0,
             }
         })
@@ -244,7 +246,11 @@ fn engine(bencher: Bencher<'_, '_>) {
         .with_inputs(|| Engine::new(Settings::default(), LeaseBook::default(), 7))
         .bench_refs(|engine| {
             for observation in &stream {
-                black_box(engine.handle(Input::Syn(*observation), observation.time));
+                black_box(
+                    engine
+                        .handle(Input::Syn(*observation), observation.time)
+                        .len(),
+                );
             }
         });
 }

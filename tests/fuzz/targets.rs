@@ -657,6 +657,8 @@ fn observations(bytes: &[u8]) -> Vec<Input> {
                 ip_id: some(id).map(u16::from),
                 mac: some(flags >> 2).map(|last| Mac([2, 0, 0, 0, 0, last])),
                 interface: Interface::new(&b"eth0"[..=usize::from(flags >> 5 & 3)]),
+                ttl: None,
+                vlan: None,
                 repeats: if repeats < 192 { 0 } else { u32::from(repeats) },
             };
             if flags & 0x80 == 0 {
@@ -671,6 +673,7 @@ fn observations(bytes: &[u8]) -> Vec<Input> {
 fn observation(input: &Input) -> &Observation {
     match input {
         Input::Syn(observation) | Input::LateSyn(observation) => observation,
+        other => unreachable!("{other:?} is not made here"),
     }
 }
 
@@ -687,7 +690,11 @@ fn run(settings: &Settings, inputs: &[Input], seed: u64) -> (Engine, Vec<Finding
     let mut now = Timestamp::from_micros(0);
     for input in inputs {
         now = now.max(observation(input).time);
-        for Effect::Found { device, finding } in engine.handle(*input, now) {
+        let effects = engine.handle(input.clone(), now).to_vec();
+        for effect in effects {
+            let Effect::Found { device, finding } = effect else {
+                continue;
+            };
             let about = engine.devices().find(|(id, _)| *id == device);
             assert!(about.unwrap().1.findings.contains(&finding));
             found.push(finding);

@@ -1,0 +1,1 @@
+//! Floor 5: rules installed, removed, checked and watched: nft, iptables; sets, counters and the change monitor through nftnl and mnl.

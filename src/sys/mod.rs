@@ -1,0 +1,5 @@
+//! Floor 4: raw netlink and sockets, capabilities; the only room with `unsafe` code.
+#![allow(
+    unsafe_code,
+    reason = "system calls and C libraries without a safe face; each block says why it is sound"
+)]
