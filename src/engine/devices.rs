@@ -240,6 +240,15 @@ impl Devices {
         self.places.iter().map(|(id, device)| (*id, device))
     }
 
+    /// The device called `id`; ids are given in order, and a place is given again.
+    pub(super) fn get(&self, id: DeviceId) -> Option<&Device> {
+        let place = match self.places.get(id.0 as usize) {
+            Some((known, device)) if *known == id => return Some(device),
+            _ => self.places.iter().position(|(known, _)| *known == id)?,
+        };
+        Some(&self.places[place].1)
+    }
+
     /// The id of the device at `place`.
     pub(super) fn id(&self, place: usize) -> DeviceId {
         self.places[place].0

@@ -7,6 +7,7 @@
 mod attempts;
 mod destinations;
 mod devices;
+mod health;
 mod identity;
 mod sentence;
 mod unclaimed;
@@ -17,8 +18,9 @@ use foldhash::quality::FixedState;
 use serde::{Deserialize, Serialize};
 
 pub use devices::{Device, DeviceDestinations};
+pub use health::{Health, SourceHealth};
 use identity::Identity;
-pub use sentence::{because, called, grouped};
+pub use sentence::{because, called, grouped, spoken};
 pub use unclaimed::{Advice, Unclaimed};
 
 use crate::attribution::leases::LeaseBook;
@@ -57,14 +59,15 @@ pub enum Input {
         /// How many.
         events: u64,
     },
-    /// The rule that feeds a source has matched that many packets since the source was opened.
+    /// The rule that feeds a source has matched that many packets more. What has neither arrived nor
+    /// been lost by the next such reading was not seen.
     Matched {
         /// Which source.
         source: SourceName,
         /// Packets.
         packets: u64,
     },
-    /// A source handed in that many observations since it was opened.
+    /// A source handed in that many observations more.
     Arrived {
         /// Which source.
         source: SourceName,
@@ -156,6 +159,7 @@ pub struct Engine {
     devices: Devices,
     unclaimed: Unclaimed,
     totals: Totals,
+    health: Health,
     /// What followed from the last input.
     effects: Vec<Effect>,
 }
@@ -174,6 +178,7 @@ impl Engine {
             totals: Totals::default(),
             leases,
             settings,
+            health: Health::default(),
             effects: Vec::new(),
         }
     }
@@ -185,6 +190,27 @@ impl Engine {
         match input {
             Input::Syn(observation) => self.syn(&observation, false, now),
             Input::LateSyn(observation) => self.syn(&observation, true, now),
+            Input::Lost {
+                source,
+                kind,
+                events,
+            } => {
+                self.health.lost(source, kind, events);
+                self.effects.push(Effect::Lost {
+                    source,
+                    kind,
+                    events,
+                });
+            }
+            Input::Arrived { source, events } => self.health.arrived(source, events),
+            Input::Matched { source, packets } => {
+                let change = self.health.matched(source, packets);
+                self.effects.extend(change.map(Effect::Health));
+            }
+            Input::Notice(notice) => {
+                self.health.note(&notice);
+                self.effects.push(Effect::Health(notice));
+            }
             _ => {}
         }
         &self.effects
@@ -235,6 +261,16 @@ impl Engine {
     /// Addresses that neither the LAN nor the gateway claims.
     pub fn unclaimed(&self) -> &Unclaimed {
         &self.unclaimed
+    }
+
+    /// How well the sources of a live run see.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The device called `id`, where it is still known.
+    pub fn device(&self, id: DeviceId) -> Option<&Device> {
+        self.devices.get(id)
     }
 
     /// The settings it runs with.

@@ -63,8 +63,8 @@ fn deciding(device: &Device) -> Option<&Finding> {
 }
 
 fn alarm(finding: &Finding, name: &str) -> String {
-    let took = duration(finding.took);
-    let within = duration(finding.within);
+    let took = spoken(finding.took);
+    let within = spoken(finding.within);
     match finding.detector {
         Detector::Burst => format!(
             "{name} contacted mail servers in {} networks it never used before in {took} (limit: {} in {within})",
@@ -96,7 +96,7 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// A duration as people say it: its two largest units.
-fn duration(duration: Duration) -> String {
+pub fn spoken(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
     let largest = units.iter().position(|(unit, _)| seconds >= *unit);
@@ -128,7 +128,7 @@ mod tests {
             (90_000, "1 d 1 h"),
             (61, "1 min 1 s"),
         ] {
-            assert_eq!(duration(Duration::from_secs(seconds)), text);
+            assert_eq!(spoken(Duration::from_secs(seconds)), text);
         }
     }
 

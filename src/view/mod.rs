@@ -6,10 +6,12 @@
 mod csv;
 mod devices;
 mod escape;
+pub(crate) mod event;
 mod explain;
 mod grid;
 mod json;
 mod notes;
+pub(crate) mod notice;
 mod report;
 mod table;
 
