@@ -139,7 +139,10 @@ mod tests {
         let sees = Notice::Sees { source: SOURCE };
         assert_eq!(health.matched(SOURCE, 0), Some(sees));
         let source = &health.sources()[0];
-        assert_eq!((source.unseen, source.missed(), source.is_blind), (15, 15, false));
+        assert_eq!(
+            (source.unseen, source.missed(), source.is_blind),
+            (15, 15, false)
+        );
     }
 
     #[test]
@@ -157,6 +160,9 @@ mod tests {
         let mut health = Health::default();
         health.lost(SOURCE, LossKind::RulesGone, 10);
         health.matched(SOURCE, 10);
-        assert!(matches!(health.matched(SOURCE, 0), Some(Notice::Blind { packets: 10, .. })));
+        assert!(matches!(
+            health.matched(SOURCE, 0),
+            Some(Notice::Blind { packets: 10, .. })
+        ));
     }
 }

@@ -173,7 +173,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             devices: 16_384,
-            // Seven eighths of a power of two, as full as the table gets before it doubles.
             open_attempts: 57_344,
             destinations: 524_288,
             unclaimed: 4_096,

@@ -1,1 +1,1 @@
-//! Floor 5: the history: SQLite rows by minute, written and read.
+//! Floor 5: the history: rows by minute, written and read.
