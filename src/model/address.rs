@@ -94,10 +94,15 @@ impl Interface {
         self.0[0] == 0
     }
 
+    /// The name's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        let length = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
+        &self.0[..length]
+    }
+
     /// The name; bytes that are not UTF-8 become U+FFFD.
     pub fn name(&self) -> String {
-        let length = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
-        String::from_utf8_lossy(&self.0[..length]).into_owned()
+        String::from_utf8_lossy(self.as_bytes()).into_owned()
     }
 }
 

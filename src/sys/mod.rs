@@ -3,3 +3,10 @@
     unsafe_code,
     reason = "system calls and C libraries without a safe face; each block says why it is sound"
 )]
+
+pub(crate) mod capabilities;
+mod ext_ack;
+pub(crate) mod netlink_message;
+pub(crate) mod nftables;
+
+pub(crate) use ext_ack::Refusal;
