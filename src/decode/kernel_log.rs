@@ -88,6 +88,10 @@ pub struct Packet<'a> {
     pub sequence: &'a [u8],
     /// `ID=`, the IPv4 identification.
     pub ip_id: &'a [u8],
+    /// `TTL=`, or IPv6's `HOPLIMIT=`, as it was when the record was written.
+    pub time_to_live: &'a [u8],
+    /// Whether a bridge passes the packet on (`PHYSOUT=`), and not the router.
+    pub is_bridged: bool,
     /// The flag `SYN`.
     pub syn: bool,
     /// The flag `ACK` (`ACK=` is the number).
@@ -117,9 +121,15 @@ impl<'a> Packet<'a> {
             b"SEQ=" => (&mut self.sequence, value),
             b"OUT=" => (&mut self.output, value),
             b"MAC=" => (&mut self.header, value),
+            b"TTL=" => (&mut self.time_to_live, value),
             [b'I', b'D', b'=', _] => (&mut self.ip_id, &token[3..]),
             b"PROT" if value.starts_with(b"O=") => (&mut self.protocol, &value[2..]),
+            b"HOPL" if value.starts_with(b"IMIT=") => (&mut self.time_to_live, &value[5..]),
             b"MACS" if value.starts_with(b"RC=") => (&mut self.header_source, &value[3..]),
+            b"PHYS" if value.starts_with(b"OUT=") => {
+                self.is_bridged = true;
+                return false;
+            }
             _ => return false,
         };
         if !field.is_empty() {
@@ -177,6 +187,15 @@ impl<'a> Packet<'a> {
         decimal(self.ip_id)
             .and_then(|value| u16::try_from(value).ok())
             .filter(|&id| id != 0)
+    }
+
+    /// The TTL or hop limit with which the packet arrived. Behind the routing decision, where `OUT=`
+    /// stands beside `IN=`, the machine has already counted it down by one (`ip_forward()`,
+    /// `ip6_forward()`); a bridge does not.
+    pub fn ttl(&self) -> Option<u8> {
+        let logged = decimal(self.time_to_live).and_then(|value| u8::try_from(value).ok())?;
+        let is_routed = !self.input.is_empty() && !self.output.is_empty() && !self.is_bridged;
+        Some(logged.saturating_add(u8::from(is_routed)))
     }
 
     /// The interface it came in by.
@@ -667,6 +686,29 @@ mod tests {
         assert_eq!(packet.isn(), None);
         assert_eq!(packet.interface().name(), "eth1");
         assert_eq!(packet.output, b"eth0");
+        assert_eq!(packet.ttl(), Some(64));
+    }
+
+    #[test]
+    fn the_ttl_is_the_one_it_arrived_with() {
+        for (change, ttl) in [
+            (("", ""), Some(64)),
+            (("OUT=eth0", "OUT="), Some(63)),
+            (("IN=eth1", "IN="), Some(63)),
+            (("OUT=eth0", "OUT=eth0 PHYSIN=p1 PHYSOUT=p2"), Some(63)),
+            (("OUT=eth0", "OUT=eth0 PHYSIN=p1"), Some(64)),
+            (("TTL=63", "TTL=255"), Some(255)),
+            (("TTL=63", "TTL=0"), Some(1)),
+            (("TTL=63", "TTL=256"), None),
+            (("TTL=63", "TTL="), None),
+            (("TTL=63", "TTL=6x"), None),
+            (("TTL=63", "TTL=63 TTL=9"), Some(64)),
+            (("TTL=63 ", ""), None),
+            (("TTL=63", "TC=0 HOPLIMIT=57 FLOWLBL=0"), Some(58)),
+        ] {
+            let line = kernel(&RECORD.replace(change.0, change.1));
+            assert_eq!(packet(&line).ttl(), ttl, "{change:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use pnet_packet::ipv4::Ipv4Packet;
 use pnet_packet::ipv6::{ExtensionPacket, FragmentPacket, Ipv6Packet};
 use pnet_packet::vlan::VlanPacket;
 
+use super::nflog;
 use crate::model::{Mac, Tuple};
 
 /// Tags (IEEE 802.1Q, 802.1ad) on one frame: two are common, four are more than any switch sets.
@@ -160,6 +161,8 @@ pub struct Segment {
     pub mac: Option<Mac>,
     /// VLAN of the outermost tag that names one (1 to 4095; a priority tag's 0 names none).
     pub vlan: Option<u16>,
+    /// TTL (RFC 791) or hop limit (RFC 8200), as it stands in the packet.
+    pub ttl: u8,
 }
 
 impl Segment {
@@ -171,9 +174,9 @@ impl Segment {
 
 /// What the layers below IP say about the sender.
 #[derive(Clone, Copy, Default)]
-struct Carrier {
-    mac: Option<Mac>,
-    vlan: Option<u16>,
+pub(super) struct Carrier {
+    pub(super) mac: Option<Mac>,
+    pub(super) vlan: Option<u16>,
 }
 
 /// Decodes `frame`, the captured part of a frame of type `link`.
@@ -205,35 +208,10 @@ fn hdlc(carrier: Carrier, frame: &[u8]) -> Result<Segment, Skip> {
     )
 }
 
-/// Attributes of an NFLOG message (`linux/netfilter/nfnetlink_log.h`).
-const NFULA_HWADDR: u16 = 8;
-const NFULA_PAYLOAD: u16 = 9;
-
-/// Family, version and resource id, then attributes: length and type in the byte order of the
-/// machine that captured (little-endian machines alone are told here), the value, padding to four
-/// octets (`LINKTYPE_NFLOG`, <https://www.tcpdump.org/linktypes/LINKTYPE_NFLOG.html>).
+/// Family, version and resource id, then attributes (`LINKTYPE_NFLOG`,
+/// <https://www.tcpdump.org/linktypes/LINKTYPE_NFLOG.html>).
 fn nflog(frame: &[u8]) -> Result<Segment, Skip> {
-    let mut rest = frame.get(4..).ok_or(Skip::Truncated)?;
-    let mut carrier = Carrier::default();
-    while let Some((header, after)) = rest.split_first_chunk::<4>() {
-        let length = usize::from(u16::from_le_bytes([header[0], header[1]]));
-        let kind = u16::from_le_bytes([header[2], header[3]]);
-        let value_length = length.checked_sub(4).ok_or(Skip::BadHeader)?;
-        let value = after.get(..value_length);
-        match kind {
-            NFULA_PAYLOAD => return ip(carrier, value.unwrap_or(after)),
-            NFULA_HWADDR => {
-                let address = value.and_then(|value| value.get(4..10)?.first_chunk());
-                carrier.mac = address.and_then(|octets| station(*octets));
-            }
-            _ => {}
-        }
-        rest = after
-            .get(value_length.next_multiple_of(4)..)
-            .ok_or(Skip::Truncated)?;
-    }
-    // Each message carries its packet, behind the other attributes.
-    Err(Skip::Truncated)
+    nflog::Message::read(frame.get(4..).ok_or(Skip::Truncated)?).segment()
 }
 
 fn ethernet(frame: &[u8]) -> Result<Segment, Skip> {
@@ -293,7 +271,8 @@ fn cooked_source(packet_type: u16, hardware: u16, length: u16, address: &[u8]) -
     station(*address.first_chunk()?)
 }
 
-fn station(octets: [u8; 6]) -> Option<Mac> {
+/// The address `octets`, where it can be a sender's.
+pub(super) fn station(octets: [u8; 6]) -> Option<Mac> {
     let mac = Mac(octets);
     mac.is_station().then_some(mac)
 }
@@ -396,7 +375,8 @@ fn mpls(carrier: Carrier, mut bytes: &[u8]) -> Result<Segment, Skip> {
     Err(Skip::TooDeep)
 }
 
-fn ip(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
+/// An IP packet of either version.
+pub(super) fn ip(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
     match bytes.first().ok_or(Skip::Truncated)? >> 4 {
         4 => ipv4(carrier, bytes),
         6 => ipv6(carrier, bytes),
@@ -433,6 +413,7 @@ fn ipv4(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
         header.get_source(),
         header.get_destination(),
         (id != 0).then_some(id),
+        header.get_ttl(),
         payload,
     )
 }
@@ -458,6 +439,7 @@ fn ipv6(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
         header.get_source(),
         header.get_destination(),
         None,
+        header.get_hop_limit(),
         payload,
     )
 }
@@ -559,6 +541,7 @@ fn tcp<Address: Into<IpAddr>>(
     source: Address,
     destination: Address,
     ip_id: Option<u16>,
+    ttl: u8,
     payload: Payload<'_>,
 ) -> Result<Segment, Skip> {
     let header: &[u8; TCP_UP_TO_FLAGS] = payload
@@ -578,6 +561,7 @@ fn tcp<Address: Into<IpAddr>>(
         ip_id,
         mac: carrier.mac,
         vlan: carrier.vlan,
+        ttl,
     })
 }
 
@@ -616,7 +600,7 @@ mod tests {
     fn v6_of(next: u8, payload: &[u8]) -> Vec<u8> {
         let mut packet = vec![0x60, 0, 0, 0];
         packet.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
-        packet.extend([next, 64]);
+        packet.extend([next, 63]);
         packet.extend(
             "2001:db8::7"
                 .parse::<std::net::Ipv6Addr>()
@@ -668,6 +652,7 @@ mod tests {
         assert_eq!(segment.tuple.destination_port, 25);
         assert_eq!(segment.sequence, 0xdead_beef);
         assert_eq!(segment.ip_id, Some(0x91bc));
+        assert_eq!(segment.ttl, 64);
         segment
     }
 
@@ -681,6 +666,7 @@ mod tests {
         );
         assert_eq!(segment.tuple.destination_port, 25);
         assert_eq!(segment.ip_id, None);
+        assert_eq!(segment.ttl, 63);
         segment
     }
 

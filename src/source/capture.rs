@@ -87,7 +87,7 @@ impl Frames<'_> {
                 ip_id: segment.ip_id,
                 mac: segment.mac,
                 interface: record.interface,
-                ttl: None,
+                ttl: Some(segment.ttl),
                 vlan: segment.vlan,
                 repeats: 0,
             },

@@ -93,7 +93,7 @@ impl Worker {
             ip_id: packet.ip_id(),
             mac: packet.mac(),
             interface: packet.interface(),
-            ttl: None,
+            ttl: packet.ttl(),
             vlan: None,
             repeats,
         })

@@ -14,6 +14,7 @@ use smtpwatch::decode::clock::{Anchor, End, Era, Eras, FirstStamps, RecordClock}
 use smtpwatch::decode::dhcp_lease::{self, Lease, Leases};
 use smtpwatch::decode::journal::{self, Entry};
 use smtpwatch::decode::kernel_log::{Content, Decoded, Decoder, Packet};
+use smtpwatch::decode::nflog::{self, Item, Message};
 use smtpwatch::decode::packet::{LinkType, Segment};
 use smtpwatch::decode::stamp::{self, Stamp};
 use smtpwatch::decode::syslog::{self, Origin};
@@ -29,12 +30,13 @@ use smtpwatch::settings::{Burst, Limits, Settings, Volume};
 type Target = fn(&[u8]);
 
 /// All targets by name, which is that of their corpus, too.
-pub(crate) const ALL: [(&str, Target); 8] = [
+pub(crate) const ALL: [(&str, Target); 9] = [
     ("kernel_log", kernel_log),
     ("stamp", stamp),
     ("journal_json", journal_json),
     ("journal_export", journal_export),
     ("packet", packet),
+    ("nflog", nflog),
     ("capture", capture),
     ("dhcp_lease", dhcp_lease),
     ("engine", engine),
@@ -131,6 +133,7 @@ fn check_content(text: &[u8], decoded: &Decoded<'_>) {
                 packet.destination_port,
                 packet.sequence,
                 packet.ip_id,
+                packet.time_to_live,
             ] {
                 assert_within(text, field);
             }
@@ -143,6 +146,7 @@ fn check_content(text: &[u8], decoded: &Decoded<'_>) {
                 packet.source_port(),
                 packet.destination_port(),
                 packet.isn(),
+                packet.ttl(),
             );
         }
         Content::Skipped(skip) => assert!(!skip.reason().is_empty()),
@@ -429,6 +433,37 @@ fn check_segment(segment: &Segment) {
     );
     assert!(!segment.is_syn() || segment.flags.syn() && !segment.flags.ack());
     let _ = (segment.flags.fin(), segment.flags.rst());
+}
+
+/// A netlink datagram of nfnetlink_log; and its first bytes as a message's attributes.
+pub(crate) fn nflog(data: &[u8]) {
+    for item in nflog::items(data) {
+        if let Item::Packet(message) = item {
+            check_message(data, &message);
+        }
+    }
+    let whole = Message::read(data);
+    check_message(data, &whole);
+    // Live and from a capture file the same attributes say the same.
+    let frame = [&[2, 0, 0, 5], data].concat();
+    assert_eq!(packet::decode(LinkType::NFLOG, &frame), whole.segment());
+    // A message that was cut says the same, or that it was cut.
+    for end in 0..data.len().min(300) {
+        match Message::read(&data[..end]).segment() {
+            Err(packet::Skip::Truncated) => {}
+            cut => assert_eq!(cut, whole.segment(), "cut at {end}"),
+        }
+    }
+}
+
+fn check_message(data: &[u8], message: &Message<'_>) {
+    assert_within(data, message.prefix);
+    assert_within(data, message.header);
+    assert!(message.mac().is_none_or(Mac::is_station));
+    if let Ok(segment) = message.segment() {
+        check_segment(&segment);
+        assert_eq!(segment.mac, message.mac());
+    }
 }
 
 /// A capture file: at once, and as it comes through a pipe.
