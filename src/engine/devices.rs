@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 use super::attempts::Seen;
 use super::destinations::Destinations;
-use super::identity::Identity;
+use crate::attribution::identity::Identity;
 use crate::detection::Detectors;
 use crate::model::{
     Detector, DeviceBasis, DeviceId, DeviceKey, Finding, Interface, Mac, Observation, Timestamp,
@@ -29,7 +29,7 @@ pub struct Device {
     pub key: DeviceKey,
     /// On what grounds it is named.
     pub basis: DeviceBasis,
-    /// Its name as it gave it to the DHCP server: hostile text.
+    /// Its name as it gave it to the DHCP server, else as it is configured by hand: hostile text.
     pub hostname: Option<String>,
     /// Addresses it was seen with, the latest last; at most 16.
     pub addresses: Vec<IpAddr>,
@@ -52,6 +52,17 @@ pub struct Device {
     destinations: Destinations,
     uncounted_destinations: bool,
     detectors: Detectors,
+    ttls: Ttls,
+    names_version: u32,
+}
+
+/// What counting an observation told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counted {
+    /// Whether it is an attempt of its own.
+    pub(super) is_attempt: bool,
+    /// Whether several machines showed behind the device's MAC, for the first time.
+    pub(super) is_newly_shared: bool,
 }
 
 /// A value that is told only while all records agree on it.
@@ -91,11 +102,17 @@ pub struct DeviceDestinations {
 }
 
 impl Device {
-    fn new(identity: &Identity<'_>, time: Timestamp, state: FixedState) -> Self {
+    fn new(
+        identity: &Identity,
+        hostname: Option<&str>,
+        names_version: u32,
+        time: Timestamp,
+        state: FixedState,
+    ) -> Self {
         Self {
             key: identity.key,
             basis: identity.basis,
-            hostname: identity.hostname.map(str::to_owned),
+            hostname: hostname.map(str::to_owned),
             addresses: Vec::new(),
             lease_mac: identity.mac,
             syns: 0,
@@ -110,6 +127,22 @@ impl Device {
             destinations: Destinations::new(state),
             uncounted_destinations: false,
             detectors: Detectors::default(),
+            ttls: Ttls::default(),
+            names_version,
+        }
+    }
+
+    /// Whether several machines stand behind its MAC, as the TTLs of its packets tell: a NAT, or an
+    /// access point that is one.
+    pub fn is_shared(&self) -> bool {
+        self.ttls.is_shared
+    }
+
+    /// The MAC of the router that it is behind.
+    pub fn router(&self) -> Option<Mac> {
+        match self.basis {
+            DeviceBasis::Router(mac) => Some(mac),
+            _ => None,
         }
     }
 
@@ -164,15 +197,52 @@ impl Device {
             .collect()
     }
 
-    /// Counts an observation; answers whether it is an attempt of its own.
-    pub(super) fn count(&mut self, observation: &Observation, seen: Seen) -> bool {
+    /// How much is lost with it.
+    fn says(&self) -> (usize, u64, Timestamp) {
+        (self.findings.len(), self.attempts, self.last_seen)
+    }
+
+    /// Takes what `identity` says beyond what is known; `name` is asked only where names have changed
+    /// since.
+    fn learn<'a>(
+        &mut self,
+        identity: &Identity,
+        names_version: u32,
+        name: impl Fn() -> Option<&'a str>,
+    ) {
+        if names_version != self.names_version {
+            self.names_version = names_version;
+            if let Some(name) = name()
+                && self.hostname.as_deref() != Some(name)
+            {
+                self.hostname = Some(name.to_owned());
+            }
+        }
+        if matches!(self.key, DeviceKey::Station(..)) {
+            self.basis = self.basis.max(identity.basis);
+        }
+    }
+
+    /// Counts an observation.
+    pub(super) fn count(
+        &mut self,
+        observation: &Observation,
+        seen: Seen,
+        identity: &Identity,
+    ) -> Counted {
         self.syns += seen.packets;
         self.first_seen = self.first_seen.min(observation.time);
         self.last_seen = self.last_seen.max(observation.time);
         self.note_address(observation.tuple.source);
-        if let Some(mac) = observation.mac {
+        if let Some(mac) = observation.mac
+            && identity.has_own_frames()
+        {
             self.mac.note(mac);
         }
+        let is_newly_shared = match (self.key, observation.ttl) {
+            (DeviceKey::Station(..), Some(ttl)) => self.ttls.note(observation.tuple.source, ttl),
+            _ => false,
+        };
         if !observation.interface.is_empty() {
             self.interface.note(observation.interface);
         }
@@ -181,7 +251,10 @@ impl Device {
             self.attempts += 1;
             self.count_minute(observation.time);
         }
-        is_attempt
+        Counted {
+            is_attempt,
+            is_newly_shared,
+        }
     }
 
     fn note_address(&mut self, address: IpAddr) {
@@ -205,11 +278,67 @@ impl Device {
     }
 }
 
+/// The TTLs that a station's packets arrive with. A system sends with one of a few values, the same
+/// for all its connections; each router on the way takes one off.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ttls {
+    /// Those seen of each family (IPv4, IPv6), one bit each.
+    initial: [u8; 2],
+    is_shared: bool,
+}
+
+impl Ttls {
+    /// What systems send with; 32 and 60 are rare.
+    const INITIAL: [u8; 5] = [32, 60, 64, 128, 255];
+    /// Routers that are believed to be on the way: beyond, it is a trace of the route, or forged.
+    const MAX_HOPS: u8 = 8;
+
+    /// Notes a packet from `address`; answers whether it shows for the first time that several
+    /// machines stand here.
+    fn note(&mut self, address: IpAddr, ttl: u8) -> bool {
+        if self.is_shared {
+            return false;
+        }
+        let seen = &mut self.initial[usize::from(address.is_ipv6())];
+        self.is_shared = match Self::INITIAL.iter().position(|&initial| initial == ttl) {
+            Some(place) => {
+                *seen |= 1 << place;
+                !seen.is_power_of_two()
+            }
+            // A trace of the route counts up to 30.
+            None => {
+                ttl > 30
+                    && Self::INITIAL
+                        .iter()
+                        .any(|&initial| ttl < initial && initial - ttl <= Self::MAX_HOPS)
+            }
+        };
+        self.is_shared
+    }
+}
+
+/// Whether nobody but the packets themselves says that there is such a device. Offline there never is
+/// anybody who could, so there all are alike.
+fn is_loose(device: &Device) -> bool {
+    match device.key {
+        DeviceKey::Mac(_) => false,
+        DeviceKey::Address(_) => matches!(device.basis, DeviceBasis::Router(_)),
+        DeviceKey::Station(..) => !device.basis.is_confirmed(),
+        DeviceKey::Host(..) | DeviceKey::Prefix(_) => true,
+    }
+}
+
 /// All devices, in the order in which they came.
+///
+/// Live, what nobody confirms (an address behind a router, a MAC that no neighbour entry knows) can be
+/// forged without end, so it may fill no more than its share, and makes room for the rest.
 #[derive(Debug)]
 pub(super) struct Devices {
     index: HashMap<DeviceKey, usize, FixedState>,
     places: Vec<(DeviceId, Device)>,
+    /// Places of devices that were not confirmed when they came, each once.
+    loose: Vec<usize>,
+    loose_hand: usize,
     limits: Limits,
     state: FixedState,
     next_id: u32,
@@ -223,6 +352,8 @@ impl Devices {
         Self {
             index: HashMap::with_hasher(state.clone()),
             places: Vec::new(),
+            loose: Vec::new(),
+            loose_hand: 0,
             limits,
             state,
             next_id: 0,
@@ -254,38 +385,86 @@ impl Devices {
         self.places[place].0
     }
 
-    /// The device of that identity, new where it is not known; and its place.
-    pub(super) fn get_or_insert(
+    /// The place of the device with `identity`, new where it is not known. `name` answers its name, of
+    /// `names_version`.
+    pub(super) fn get_or_insert<'a>(
         &mut self,
-        identity: &Identity<'_>,
+        identity: &Identity,
         time: Timestamp,
-    ) -> (usize, &mut Device) {
-        let place = match self.index.get(&identity.key) {
-            Some(&place) => place,
-            None => self.insert(identity, time),
-        };
-        (place, &mut self.places[place].1)
+        names_version: u32,
+        name: impl Fn() -> Option<&'a str>,
+    ) -> usize {
+        if let Some(&place) = self.index.get(&identity.key) {
+            self.places[place].1.learn(identity, names_version, name);
+            return place;
+        }
+        let device = Device::new(identity, name(), names_version, time, self.state.clone());
+        self.insert(device)
     }
 
-    fn insert(&mut self, identity: &Identity<'_>, time: Timestamp) -> usize {
-        let device = (
-            DeviceId(self.next_id),
-            Device::new(identity, time, self.state.clone()),
-        );
+    /// The device at `place`, and its id.
+    pub(super) fn at(&mut self, place: usize) -> (DeviceId, &mut Device) {
+        let (id, device) = &mut self.places[place];
+        (*id, device)
+    }
+
+    fn insert(&mut self, device: Device) -> usize {
+        let key = device.key;
+        let is_loose = is_loose(&device);
+        let entry = (DeviceId(self.next_id), device);
         self.next_id = self.next_id.wrapping_add(1);
-        let place = if self.places.len() < self.limits.devices {
-            self.places.push(device);
-            self.places.len() - 1
+        let is_full = self.places.len() >= self.limits.devices;
+        let is_share_full = is_loose && self.loose.len() >= self.limits.devices * 3 / 4;
+        let freed = if is_full || is_share_full {
+            self.least_missed_loose()
         } else {
-            let place = self.least_missed();
-            let (_, forgotten) = std::mem::replace(&mut self.places[place], device);
-            self.index.remove(&forgotten.key);
-            self.destinations -= forgotten.destinations.len();
-            self.evicted += 1;
-            place
+            None
         };
-        self.index.insert(identity.key, place);
+        let place = match freed {
+            Some(place) => place,
+            None if is_full => self.least_missed(),
+            None => {
+                self.places.push(entry);
+                let place = self.places.len() - 1;
+                self.index.insert(key, place);
+                if is_loose {
+                    self.loose.push(place);
+                }
+                return place;
+            }
+        };
+        let (_, forgotten) = std::mem::replace(&mut self.places[place], entry);
+        self.index.remove(&forgotten.key);
+        self.destinations -= forgotten.destinations.len();
+        self.evicted += 1;
+        self.index.insert(key, place);
+        if is_loose {
+            self.loose.push(place);
+        }
         place
+    }
+
+    /// The same among those that nobody confirms; it is one of them no longer.
+    fn least_missed_loose(&mut self) -> Option<usize> {
+        let mut least: Option<(usize, _)> = None;
+        for _ in 0..EVICTION_SAMPLE {
+            if self.loose.is_empty() {
+                break;
+            }
+            self.loose_hand = (self.loose_hand + 1) % self.loose.len();
+            let device = &self.places[self.loose[self.loose_hand]].1;
+            if !is_loose(device) {
+                self.loose.swap_remove(self.loose_hand);
+                least = least.filter(|(at, _)| *at < self.loose.len());
+                continue;
+            }
+            let says = device.says();
+            if least.as_ref().is_none_or(|(_, known)| says < *known) {
+                least = Some((self.loose_hand, says));
+            }
+        }
+        let (at, _) = least?;
+        Some(self.loose.swap_remove(at))
     }
 
     /// Of the next devices in turn, the one that says least: no finding, few attempts, long ago.
@@ -295,10 +474,7 @@ impl Devices {
         self.hand = (self.hand + EVICTION_SAMPLE) % count;
         (0..EVICTION_SAMPLE.min(count))
             .map(|step| (start + step) % count)
-            .min_by_key(|&place| {
-                let device = &self.places[place].1;
-                (device.findings.len(), device.attempts, device.last_seen)
-            })
+            .min_by_key(|&place| self.places[place].1.says())
             .unwrap_or(start)
     }
 

@@ -8,8 +8,8 @@ mod attempts;
 mod destinations;
 mod devices;
 mod health;
-mod identity;
 mod sentence;
+mod spoofed;
 mod unclaimed;
 
 use std::net::IpAddr;
@@ -19,19 +19,20 @@ use serde::{Deserialize, Serialize};
 
 pub use devices::{Device, DeviceDestinations};
 pub use health::{Health, SourceHealth};
-use identity::Identity;
 pub use sentence::{because, called, grouped, spoken};
+pub use spoofed::{Spoofed, Spoofer};
 pub use unclaimed::{Advice, Unclaimed};
 
+use crate::attribution::identity::{Origin, Who};
 use crate::attribution::leases::LeaseBook;
 use crate::decode::dhcp_lease::Record;
 use crate::model::{
     Clock, DeviceId, Direction, Finding, LossKind, Neighbour, Notice, Observation, SourceName,
-    Timestamp, Topology,
+    Spoof, Timestamp, Topology,
 };
 use crate::settings::Settings;
 use attempts::{Attempts, Seen};
-use devices::Devices;
+use devices::{Counted, Devices};
 
 /// What the engine takes. Live, everything that an answer depends on comes this way, so that a run
 /// that was recorded can be run again.
@@ -101,6 +102,21 @@ pub enum Effect {
         /// What.
         finding: Finding,
     },
+    /// A connection was tried from an address that is not the sender's own: evidence against nobody.
+    Spoofed {
+        /// The SYN that opened it: its source, and its MAC, may be anybody's.
+        observation: Observation,
+        /// Why it is not believed.
+        reason: Spoof,
+        /// Whether it is the first from that MAC on that interface for that reason, in an hour at
+        /// least: worth an alert.
+        is_first: bool,
+    },
+    /// Several machines stand behind a device's MAC, a NAT or an access point: told once.
+    Shared {
+        /// Behind whose.
+        device: DeviceId,
+    },
     /// Events were lost.
     Lost {
         /// By which source.
@@ -135,6 +151,8 @@ pub struct Totals {
     pub outside_window: u64,
     /// Attempts whose records bear no time: counted, not judged.
     pub unjudged: u64,
+    /// What came from addresses that are not the sender's own; it is in no direction.
+    pub spoofed: Count,
     /// Devices forgotten because there were too many.
     pub evicted_devices: u64,
     /// Attempts forgotten while their SYNs could still be repeated.
@@ -154,12 +172,15 @@ impl Totals {
 #[derive(Debug)]
 pub struct Engine {
     settings: Settings,
-    leases: LeaseBook,
+    who: Who,
     attempts: Attempts,
     devices: Devices,
+    spoofed: Spoofed,
     unclaimed: Unclaimed,
     totals: Totals,
     health: Health,
+    /// How far the time of day is ahead of the time that inputs bear, in microseconds.
+    wall_offset: i64,
     /// What followed from the last input.
     effects: Vec<Effect>,
 }
@@ -174,9 +195,11 @@ impl Engine {
         Self {
             unclaimed: Unclaimed::new(settings.limits.unclaimed, &state),
             attempts: Attempts::new(settings.limits.open_attempts, state.clone()),
+            spoofed: Spoofed::new(&state),
+            who: Who::new(leases, &settings, &state),
             devices: Devices::new(settings.limits, state),
             totals: Totals::default(),
-            leases,
+            wall_offset: 0,
             settings,
             health: Health::default(),
             effects: Vec::new(),
@@ -211,25 +234,37 @@ impl Engine {
                 self.health.note(&notice);
                 self.effects.push(Effect::Health(notice));
             }
-            _ => {}
+            Input::Topology(topology) => self.who.set_topology(&topology, &self.settings),
+            Input::Neighbour(neighbour) => self.who.note_neighbour(&neighbour),
+            Input::Leases(records) => self.who.set_leases(LeaseBook::of_records(records)),
+            Input::Hosts(hosts) => self.who.set_hosts(hosts),
+            Input::WallClock(offset) => self.wall_offset = offset,
+            Input::Tick => {}
         }
         &self.effects
     }
 
     fn syn(&mut self, observation: &Observation, is_late: bool, now: Timestamp) {
-        if !self.settings.window.contains(observation.time) {
+        if !self.settings.window.contains(self.wall(observation.time)) {
             self.totals.outside_window += 1;
             return;
         }
         self.totals.observations += 1;
         self.totals.late += u64::from(is_late);
         self.note_time(observation.time);
-        let direction = self.settings.direction(&observation.tuple);
+        // Offline it is asked only where somebody is to be named.
+        let origin = self.who.is_live().then(|| self.origin(observation));
+        if let Some(Origin::Spoofed(reason)) = origin {
+            self.spoofed(observation, reason, now);
+            return;
+        }
+        let direction = self.who.direction(observation, &self.settings);
         self.unclaimed.note(direction, &observation.tuple);
         let seen = self.attempts.note(observation, now);
         self.totals.evicted_attempts = self.attempts.evicted();
         let is_attempt = if self.settings.scope.holds(direction) {
-            self.count(observation, seen, is_late, direction)
+            let origin = origin.unwrap_or_else(|| self.origin(observation));
+            self.count(observation, seen, is_late, direction, origin)
         } else {
             if seen.opens_attempt {
                 self.effects.push(Effect::Attempt {
@@ -245,9 +280,41 @@ impl Engine {
         total.attempts += u64::from(is_attempt);
     }
 
+    /// Counts what nobody is accused of.
+    fn spoofed(&mut self, observation: &Observation, reason: Spoof, now: Timestamp) {
+        let forged = self.spoofed.note(observation, reason, now);
+        if forged.opens_attempt {
+            self.effects.push(Effect::Spoofed {
+                observation: *observation,
+                reason,
+                is_first: forged.is_first,
+            });
+        }
+    }
+
+    fn origin(&self, observation: &Observation) -> Origin {
+        self.who.origin(observation, self.wall(observation.time))
+    }
+
+    /// The time of day at `time`, a time that inputs bear.
+    pub fn wall(&self, time: Timestamp) -> Timestamp {
+        time.plus_micros(self.wall_offset)
+    }
+
+    /// What is known about who is who.
+    pub fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// Sources that are not believed.
+    pub fn spoofers(&self) -> &Spoofed {
+        &self.spoofed
+    }
+
     /// What was counted over all devices so far.
     pub fn totals(&self) -> Totals {
         Totals {
+            spoofed: self.spoofed.total(),
             evicted_devices: self.devices.evicted(),
             ..self.totals
         }
@@ -290,10 +357,26 @@ impl Engine {
         seen: Seen,
         is_late: bool,
         direction: Direction,
+        origin: Origin,
     ) -> bool {
-        let identity = Identity::of(observation, &self.leases);
-        let (place, device) = self.devices.get_or_insert(&identity, observation.time);
-        if !device.count(observation, seen) {
+        let Origin::Device(identity) = origin else {
+            return seen.opens_attempt;
+        };
+        let time = self.wall(observation.time);
+        let name = || self.who.hostname(&identity, observation.tuple.source, time);
+        let version = self.who.names_version();
+        let place = self
+            .devices
+            .get_or_insert(&identity, observation.time, version, name);
+        let (id, device) = self.devices.at(place);
+        let Counted {
+            is_attempt,
+            is_newly_shared,
+        } = device.count(observation, seen, &identity);
+        if is_newly_shared {
+            self.effects.push(Effect::Shared { device: id });
+        }
+        if !is_attempt {
             return false;
         }
         self.devices

@@ -53,6 +53,9 @@ pub fn because(device: &Device) -> String {
             grouped(device.peak_per_minute)
         );
     }
+    if device.is_shared() {
+        sentence += "; several machines stand behind it (a NAT or an access point)";
+    }
     sentence
 }
 

@@ -161,6 +161,7 @@ impl Counting {
             } else {
                 Networks::new(self.lan.iter().copied())
             },
+            lan_is_given: !self.lan.is_empty(),
             gateway: self.gateway.clone(),
             ..defaults
         }

@@ -6,9 +6,10 @@ pub mod flags;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
-use crate::model::{Direction, Networks, Scope, Timestamp, Tuple};
+use crate::model::{Direction, Mac, Networks, Scope, Timestamp, Tuple};
 
 /// All that decides an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,8 +18,13 @@ pub struct Settings {
     pub ports: Ports,
     /// The inside networks.
     pub lan: Networks,
+    /// Whether somebody gave `lan`; live, the machine's own networks stand in its place otherwise.
+    pub lan_is_given: bool,
     /// The gateway's own addresses: they count as inside, and their mail apart.
     pub gateway: Vec<IpAddr>,
+    /// Routers on inside networks that the routing table does not name: live, what comes with their
+    /// MACs is told by its address.
+    pub routers: Vec<Router>,
     /// Whose attempts are asked for.
     pub scope: Scope,
     /// The time asked for.
@@ -36,7 +42,9 @@ impl Default for Settings {
         Self {
             ports: Ports::default(),
             lan: Networks::private(),
+            lan_is_given: false,
             gateway: Vec::new(),
+            routers: Vec::new(),
             scope: Scope::default(),
             window: Window::default(),
             burst: Burst::default(),
@@ -58,6 +66,32 @@ impl Settings {
             (true, false) => Direction::Outbound,
             (false, true) => Direction::Inbound,
             (false, false) => Direction::External,
+        }
+    }
+}
+
+/// A router, as somebody declares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Router {
+    /// By an address that the neighbour table knows.
+    Address(IpAddr),
+    /// By the MAC that its frames bear: where it is not the one that it answers with (VRRP, HSRP).
+    Mac(Mac),
+}
+
+/// The text is neither an address nor a MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a router; give its address or its MAC (aa:bb:cc:dd:ee:ff)")]
+pub struct ParseRouterError;
+
+impl FromStr for Router {
+    type Err = ParseRouterError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text.parse(), text.parse::<Mac>()) {
+            (Ok(address), _) => Ok(Self::Address(address)),
+            (_, Ok(mac)) if mac.is_station() => Ok(Self::Mac(mac)),
+            _ => Err(ParseRouterError),
         }
     }
 }
@@ -188,6 +222,21 @@ mod tests {
     fn ports_fall_back_to_25_and_are_a_set() {
         assert_eq!(Ports::new([]).as_slice(), [25]);
         assert_eq!(Ports::new([587, 25, 25]).to_string(), "25,587");
+    }
+
+    #[test]
+    fn a_router_is_an_address_or_a_mac() {
+        assert_eq!(
+            "10.0.0.2".parse(),
+            Ok(Router::Address([10, 0, 0, 2].into()))
+        );
+        assert_eq!(
+            "02:00:00:00:00:01".parse(),
+            Ok(Router::Mac(Mac([2, 0, 0, 0, 0, 1])))
+        );
+        for bad in ["", "router", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00"] {
+            assert_eq!(bad.parse::<Router>(), Err(ParseRouterError), "{bad}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 use sha1::{Digest, Sha1};
 
-use super::Report;
+use super::{Report, told};
 use crate::engine::{Device, Effect, Engine, because};
 use crate::model::{DeviceId, Finding, Notice, Observation, Timestamp, Tuple};
 
@@ -30,6 +30,8 @@ struct Event<'a> {
     device: Option<EventDevice>,
     #[serde(flatten)]
     finding: Option<EventFinding>,
+    #[serde(flatten)]
+    spoof: Option<EventSpoof>,
     #[serde(flatten)]
     loss: Option<Loss>,
     #[serde(flatten)]
@@ -74,6 +76,14 @@ struct EventFinding {
     because: String,
 }
 
+/// Why a source is not believed.
+#[derive(Debug, Serialize)]
+struct EventSpoof {
+    reason: String,
+    /// Whether it is the first of its station and reason.
+    is_first: bool,
+}
+
 #[derive(Debug, Serialize)]
 struct Loss {
     source: String,
@@ -106,6 +116,7 @@ fn line(event: &Event<'_>, to: &mut dyn Write) -> io::Result<()> {
 }
 
 fn event<'a>(effect: &'a Effect, engine: &Engine, now: Timestamp) -> Event<'a> {
+    let now = engine.wall(now);
     match effect {
         Effect::Attempt {
             device,
@@ -123,6 +134,23 @@ fn event<'a>(effect: &'a Effect, engine: &Engine, now: Timestamp) -> Event<'a> {
                 .map(|device| EventFinding::new(device, finding)),
             ..Event::of("finding", now)
         },
+        Effect::Spoofed {
+            observation,
+            reason,
+            is_first,
+        } => Event {
+            packet: Some(Packet::new(observation, "spoofed".to_owned())),
+            spoof: Some(EventSpoof {
+                reason: reason.to_string(),
+                is_first: *is_first,
+            }),
+            ..Event::of("spoofed", now)
+        },
+        Effect::Shared { device } => Event {
+            device: EventDevice::new(Some(*device), engine),
+            message: told(effect, engine).map(|(text, _)| text),
+            ..Event::of("shared", now)
+        },
         Effect::Lost {
             source,
             kind,
@@ -137,7 +165,7 @@ fn event<'a>(effect: &'a Effect, engine: &Engine, now: Timestamp) -> Event<'a> {
         },
         Effect::Health(notice) => Event {
             health: Some(notice),
-            message: Some(super::notice::told(notice)),
+            message: told(effect, engine).map(|(text, _)| text),
             ..Event::of("health", now)
         },
     }

@@ -11,7 +11,7 @@ mod explain;
 mod grid;
 mod json;
 mod notes;
-pub(crate) mod notice;
+mod notice;
 mod report;
 mod table;
 
@@ -22,6 +22,7 @@ use jiff::tz::TimeZone;
 pub(crate) use devices::Devices;
 pub(crate) use escape::terminal as for_terminal;
 pub(crate) use explain::{Explainer, explain_leases};
+pub(crate) use notice::told;
 pub(crate) use report::Report;
 
 /// How to print.
