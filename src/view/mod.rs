@@ -11,6 +11,7 @@ mod grid;
 mod json;
 mod notes;
 mod report;
+mod rules;
 mod table;
 
 use std::io::{self, Write};
@@ -21,6 +22,7 @@ pub(crate) use devices::Devices;
 pub(crate) use escape::terminal as for_terminal;
 pub(crate) use explain::{Explainer, explain_leases};
 pub(crate) use report::Report;
+pub(crate) use rules::RulesStatus;
 
 /// How to print.
 #[derive(Clone, Debug)]
