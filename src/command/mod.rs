@@ -4,6 +4,7 @@ mod devices;
 mod explain;
 mod output;
 mod report;
+mod rules;
 
 use std::ffi::OsString;
 use std::io;
@@ -41,6 +42,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Report(flags) => report::run(&flags),
         Verb::Devices(flags) => devices::run(&flags),
         Verb::Explain(flags) => explain::run(&flags),
+        Verb::Rules(flags) => rules::run(&flags),
     }
     .into()
 }

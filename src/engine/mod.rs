@@ -311,6 +311,11 @@ impl Engine {
         &self.spoofed
     }
 
+    /// What followed from the last input.
+    pub fn effects(&self) -> &[Effect] {
+        &self.effects
+    }
+
     /// What was counted over all devices so far.
     pub fn totals(&self) -> Totals {
         Totals {

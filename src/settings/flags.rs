@@ -1,6 +1,8 @@
 //! The flags of the command line: parsed as they are given, then resolved with the time and the
 //! zone into [`Settings`].
 
+pub mod rules;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -36,6 +38,8 @@ pub enum Verb {
     Devices(Devices),
     /// Show what is made of a line, a log or a capture, and why it counts or does not.
     Explain(Explain),
+    /// The firewall rules that show who sends mail: print, install, remove or check them.
+    Rules(rules::Rules),
 }
 
 /// The flags of `report`.

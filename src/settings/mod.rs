@@ -3,6 +3,7 @@
 
 #[cfg(feature = "gateway")]
 pub mod flags;
+pub mod rules;
 
 use std::fmt;
 use std::net::IpAddr;

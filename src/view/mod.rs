@@ -13,6 +13,7 @@ mod json;
 mod notes;
 mod notice;
 mod report;
+mod rules;
 mod table;
 
 use std::io::{self, Write};
@@ -24,6 +25,7 @@ pub(crate) use escape::terminal as for_terminal;
 pub(crate) use explain::{Explainer, explain_leases};
 pub(crate) use notice::told;
 pub(crate) use report::Report;
+pub(crate) use rules::RulesStatus;
 
 /// How to print.
 #[derive(Clone, Debug)]

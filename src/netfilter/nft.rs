@@ -1,0 +1,193 @@
+//! Our table in nftables, loaded and listed by `nft`.
+
+use serde_json::Value;
+
+use super::program::Program;
+use super::scratch::in_scratch;
+use super::{Error, Installed, Matched, Removed, Step};
+use crate::ruleset::{self, Difference, TABLE, difference, read_listing};
+use crate::settings::rules::{PartialRules, Rules};
+
+const LOAD: [&str; 2] = ["-f", "-"];
+const CHECK: [&str; 3] = ["-c", "-f", "-"];
+
+/// nftables, by its program.
+#[derive(Debug)]
+pub(crate) struct Nft {
+    program: Program,
+}
+
+impl Nft {
+    /// `nft`, where it is installed.
+    pub(super) fn find() -> Result<Self, Error> {
+        Program::find("nft")
+            .map(|program| Self { program })
+            .ok_or(Error::Missing {
+                program: "nft",
+                package: "nftables",
+                instead: ", or use --backend iptables",
+            })
+    }
+
+    /// Our table as nft prints it, without counters; none where there is none.
+    pub(super) fn listing(&self) -> Result<Option<String>, Error> {
+        let [family, name] = table();
+        match self.program.run(&["-s", "list", "table", family, name], "") {
+            Ok(listing) => Ok(Some(listing)),
+            Err(Error::Refused { said, .. }) if said.contains("No such file or directory") => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All tables in nft's JSON, without the elements of sets.
+    pub(super) fn ruleset(&self) -> Result<Value, Error> {
+        self.json(&["-j", "-t", "list", "ruleset"])
+    }
+
+    /// Names of the chains of a table of the family, that of iptables' tables.
+    pub(super) fn chains(&self, family: &str, table: &str) -> Result<Vec<String>, Error> {
+        let listed = self.json(&["-j", "list", "chains", family])?;
+        let chains = listed["nftables"].as_array().into_iter().flatten();
+        Ok(chains
+            .filter_map(|object| object.get("chain"))
+            .filter(|chain| chain["table"] == table)
+            .filter_map(|chain| chain["name"].as_str().map(str::to_owned))
+            .collect())
+    }
+
+    fn json(&self, arguments: &[&str]) -> Result<Value, Error> {
+        let printed = self.program.run(arguments, "")?;
+        serde_json::from_str(&printed).map_err(|error| Error::Io {
+            what: format!("nft {}", arguments.join(" ")),
+            error: error.into(),
+        })
+    }
+
+    /// The wanted rules as this nft prints them; where that cannot be found out, as the template has
+    /// them.
+    fn wanted(&self, text: &str) -> Result<String, Error> {
+        let printed = in_scratch(|| {
+            self.program.run(&LOAD, text)?;
+            self.listing()
+        })?;
+        Ok(printed.flatten().unwrap_or_else(|| text.to_owned()))
+    }
+
+    pub(super) fn differences(&self, rules: &Rules) -> Result<Vec<Difference>, Error> {
+        let wanted = self.wanted(&ruleset::nft(rules))?;
+        Ok(difference(&wanted, &self.listing()?.unwrap_or_default()))
+    }
+
+    pub(super) fn install(&self, rules: &Rules) -> Result<Installed, Error> {
+        let text = ruleset::nft(rules);
+        let wanted = self.wanted(&text)?;
+        if let Some(installed) = self.listing()?
+            && difference(&wanted, &installed).is_empty()
+        {
+            return Ok(Installed::Already);
+        }
+        self.program.run(&CHECK, &text)?;
+        self.program.run(&LOAD, &text)?;
+        let differences = difference(&wanted, &self.listing()?.unwrap_or_default());
+        if differences.is_empty() {
+            Ok(Installed::Done)
+        } else {
+            Err(Error::NotAsLoaded {
+                step: "nft -f -".to_owned(),
+                differences,
+            })
+        }
+    }
+
+    pub(super) fn plan(&self, rules: &Rules) -> Result<Vec<Step>, Error> {
+        let text = ruleset::nft(rules);
+        if self.differences(rules)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.program.run(&CHECK, &text)?;
+        Ok(vec![Step {
+            command: "nft -f -".to_owned(),
+            text,
+        }])
+    }
+
+    pub(super) fn remove(&self) -> Result<Removed, Error> {
+        let mut removed = Removed::default();
+        for step in self.plan_removal()? {
+            match self.program.run(&LOAD, &step.text) {
+                Ok(_) => removed.taken.push(format!("nft table {TABLE}")),
+                // Somebody else was faster.
+                Err(_) if matches!(self.listing(), Ok(None)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(removed)
+    }
+
+    pub(super) fn plan_removal(&self) -> Result<Vec<Step>, Error> {
+        let step = |_| Step {
+            command: "nft -f -".to_owned(),
+            text: format!("delete table {TABLE}\n"),
+        };
+        Ok(self.listing()?.map(step).into_iter().collect())
+    }
+
+    pub(super) fn installed(&self) -> Result<Option<PartialRules>, Error> {
+        Ok(self.listing()?.as_deref().map(read_listing))
+    }
+
+    pub(super) fn matched(&self) -> Result<Matched, Error> {
+        let [family, name] = table();
+        let listed = self.json(&["-j", "list", "counters", "table", family, name])?;
+        let packets = |counter: &str| {
+            listed["nftables"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|object| &object["counter"])
+                .find(|object| object["name"] == counter)
+                .and_then(|object| object["packets"].as_u64())
+                .unwrap_or_default()
+        };
+        Ok(Matched {
+            seen: packets("seen"),
+            logged: packets("logged"),
+        })
+    }
+}
+
+/// Family and name of our table.
+fn table() -> [&'static str; 2] {
+    let (family, name) = TABLE.split_once(' ').unwrap_or(("inet", TABLE));
+    [family, name]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Ports;
+    use crate::settings::rules::{At, Via};
+
+    /// Needs root, as all of the project's tests of the firewall do.
+    #[test]
+    fn the_template_and_nft_say_the_same() {
+        let nft = Nft::find().unwrap();
+        for via in [Via::Nflog, Via::Log, Via::Both] {
+            for at in [At::Prerouting, At::Forward] {
+                let rules = PartialRules {
+                    via: Some(via),
+                    ports: Some(Ports::new([25, 465, 587])),
+                    ..PartialRules::default()
+                }
+                .resolve(at);
+                let text = ruleset::nft(&rules);
+                let printed = nft.wanted(&text).unwrap();
+                assert_ne!(printed, text, "no scratch namespace");
+                assert_eq!(difference(&text, &printed), []);
+                assert_eq!(read_listing(&printed).resolve(at), rules);
+            }
+        }
+    }
+}
