@@ -20,6 +20,8 @@ mod testing;
 use crate::ruleset::Difference;
 use crate::settings::rules::{At, BackendChoice, PartialRules, Rules};
 use iptables::Iptables;
+use kernel::KernelError;
+pub(crate) use monitor::{Change, Commit, Monitor};
 use nft::Nft;
 pub(crate) use status::{GroupState, InstalledRules, Status, status};
 
@@ -91,6 +93,9 @@ pub(crate) enum Error {
         /// In what it differs.
         differences: Vec<Difference>,
     },
+    /// The kernel, asked without a program, did not answer as it should.
+    #[error(transparent)]
+    Netlink(#[from] KernelError),
     /// A program could not be run, or a file not be read.
     #[error("{what}: {error}")]
     Io {
@@ -255,6 +260,31 @@ impl Backend {
         match self {
             Self::Nft(nft) => nft.installed(),
             Self::Iptables(iptables) => iptables.installed(),
+        }
+    }
+
+    /// Puts the rules back as fast as they can be, where they were in place before.
+    pub(crate) fn restore(&self, rules: &Rules) -> Result<(), Error> {
+        match self {
+            Self::Nft(nft) => nft.restore(rules),
+            Self::Iptables(iptables) => iptables.install(rules).map(drop),
+        }
+    }
+
+    /// Whether it is known at a glance that nothing of ours is there; where not, look at
+    /// [`Self::differences`].
+    pub(crate) fn is_gone(&self) -> Result<bool, Error> {
+        match self {
+            Self::Nft(nft) => nft.is_gone(),
+            Self::Iptables(_) => Ok(false),
+        }
+    }
+
+    /// Whether its changes are told to nobody (no netlink event).
+    pub(crate) fn is_legacy(&self) -> bool {
+        match self {
+            Self::Nft(_) => false,
+            Self::Iptables(iptables) => iptables.is_legacy(),
         }
     }
 

@@ -138,18 +138,22 @@ impl Nft {
         Ok(self.listing()?.as_deref().map(read_listing))
     }
 
+    /// Loads them, whatever is there, and looks only whether they are there then: for the moment in
+    /// which every packet counts.
+    pub(super) fn restore(&self, rules: &Rules) -> Result<(), Error> {
+        self.program.run(&LOAD, &ruleset::nft(rules)).map(drop)
+    }
+
+    /// Whether there is no table of ours.
+    pub(super) fn is_gone(&self) -> Result<bool, Error> {
+        Ok(!Kernel::open()?.has_table()?)
+    }
+
     pub(super) fn matched(&self) -> Result<Matched, Error> {
-        let [family, name] = table();
-        let listed = self.json(&["-j", "list", "counters", "table", family, name])?;
-        let packets = |counter: &str| {
-            listed["nftables"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|object| &object["counter"])
-                .find(|object| object["name"] == counter)
-                .and_then(|object| object["packets"].as_u64())
-                .unwrap_or_default()
+        let counters = counters::read(&mut Kernel::open()?)?;
+        let packets = |name: &str| {
+            let counter = counters.iter().find(|counter| counter.name == name);
+            counter.map_or(0, |counter| counter.packets)
         };
         Ok(Matched {
             seen: packets("seen"),
