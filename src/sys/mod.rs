@@ -3,3 +3,8 @@
     unsafe_code,
     reason = "system calls and C libraries without a safe face; each block says why it is sound"
 )]
+
+pub(crate) mod nflog;
+pub(crate) mod readiness;
+#[cfg(test)]
+pub(crate) mod testing;
