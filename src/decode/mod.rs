@@ -9,6 +9,7 @@ pub mod clock;
 pub mod dhcp_lease;
 pub mod journal;
 pub mod kernel_log;
+pub mod kmsg;
 pub mod nflog;
 pub mod packet;
 pub mod stamp;

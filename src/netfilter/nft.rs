@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::counters;
+use super::kernel::Kernel;
 use super::program::Program;
 use super::scratch::in_scratch;
 use super::{Error, Installed, Matched, Removed, Step};

@@ -13,6 +13,7 @@ mod input;
 mod journal;
 mod leases;
 mod lines;
+pub(crate) mod live;
 mod part;
 mod probe;
 mod raw;

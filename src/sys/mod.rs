@@ -7,6 +7,10 @@
 pub(crate) mod capabilities;
 mod ext_ack;
 pub(crate) mod netlink_message;
+pub(crate) mod nflog;
 pub(crate) mod nftables;
+pub(crate) mod readiness;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub(crate) use ext_ack::Refusal;

@@ -1,0 +1,293 @@
+//! Frames captured on an interface: of a mirror port, or of a gateway whose firewall must not be
+//! touched.
+//!
+//! The kernel filters: only SYNs without ACK to watched ports get here, and IPv6 packets with extension
+//! headers, behind which the filter cannot look. Only what comes in is captured, so that a frame that is
+//! forwarded is not seen twice.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pcap::{Active, Direction, Linktype};
+
+use super::{Batch, LiveError, MAX_EVENTS, Names, Options};
+use crate::decode::packet::{self, LinkType, Skip};
+use crate::model::{Clock, Interface, LossKind, Observation, RuleId, Timestamp};
+use crate::settings::Ports;
+
+/// Tells its id from other sources' rules.
+const SOURCE: u32 = 0x7063_6170;
+
+/// The device that stands for all interfaces.
+const ANY: &str = "any";
+
+/// Bytes of a frame that are captured: headers with tags and extensions, and little content.
+const SNAPSHOT: i32 = 160;
+
+/// Bytes that wait to be read at the most.
+const BUFFER: i32 = 16 * 1024 * 1024;
+
+/// A capture on one interface.
+pub(crate) struct Capture {
+    interface: Interface,
+    /// Its index, for another may take its name; none of all interfaces together.
+    index: Option<u32>,
+    capture: pcap::Capture<Active>,
+    link: LinkType,
+    ports: Ports,
+    rule: RuleId,
+    pub(super) names: Names,
+    /// Frames that the kernel had dropped when it was last asked.
+    dropped: u32,
+}
+
+impl fmt::Debug for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capture")
+            .field("interface", &self.interface)
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Capture {
+    pub(super) fn open(interface: Interface, options: &Options) -> Result<Self, LiveError> {
+        let name = interface.name();
+        let failed = |step| move |error| classified(step, interface, &error);
+        let capture = pcap::Capture::from_device(name.as_str())
+            .map_err(failed("opening a capture"))?
+            .snaplen(SNAPSHOT)
+            .buffer_size(BUFFER)
+            // A capture on all interfaces cannot be.
+            .promisc(name != ANY)
+            .immediate_mode(true);
+        let mut capture = capture
+            .open()
+            .and_then(pcap::Capture::setnonblock)
+            .map_err(failed("opening a capture"))?;
+        if name == ANY {
+            // Version 2 names the interface; libpcap puts no tag back into it.
+            capture
+                .set_datalink(Linktype::LINUX_SLL2)
+                .map_err(failed("choosing the link type"))?;
+        }
+        let link = LinkType(u16::try_from(capture.get_datalink().0).unwrap_or(u16::MAX));
+        capture
+            .direction(Direction::In)
+            .map_err(failed("choosing the direction"))?;
+        capture
+            .filter(&filter(&options.ports, link), true)
+            .map_err(failed("setting the filter"))?;
+        let index = match if_nametoindex(name.as_str()) {
+            Ok(index) => Some(index),
+            Err(_) if name == ANY => None,
+            Err(_) => {
+                return Err(LiveError::InterfaceGone {
+                    interface,
+                    why: "does not exist",
+                });
+            }
+        };
+        Ok(Self {
+            interface,
+            index,
+            capture,
+            link,
+            ports: options.ports.clone(),
+            rule: super::super::part::rule(SOURCE, name.as_bytes()),
+            names: Names::default(),
+            dropped: 0,
+        })
+    }
+
+    pub(super) fn interface(&self) -> Interface {
+        self.interface
+    }
+
+    pub(super) fn read(&mut self, now: Timestamp, batch: &mut Batch) -> Result<(), LiveError> {
+        // libpcap takes the error from the socket, and tells of it some reads later or not at all.
+        if self.has_failed() {
+            self.check_interface()?;
+        }
+        let interface = self.interface;
+        let failed = |error| classified("reading a capture", interface, &error);
+        let mut left = usize::try_from(MAX_EVENTS).unwrap_or(usize::MAX);
+        let mut has_read = false;
+        while left > 0 {
+            let mut frames = Frames {
+                interface,
+                link: self.link,
+                ports: &self.ports,
+                rule: self.rule,
+                names: &mut self.names,
+                now,
+                batch: &mut *batch,
+            };
+            let taken = self
+                .capture
+                .dispatch(Some(left), |frame| frames.take(frame.data))
+                .map_err(failed)?;
+            if taken == 0 {
+                batch.is_drained = true;
+                break;
+            }
+            has_read = true;
+            left = left.saturating_sub(taken);
+        }
+        if has_read {
+            let dropped = self.capture.stats().map_err(failed)?.dropped;
+            let more = dropped.wrapping_sub(self.dropped);
+            batch.lose(LossKind::QueueFull, u64::from(more));
+            self.dropped = dropped;
+        }
+        Ok(())
+    }
+}
+
+impl Capture {
+    /// Whether the socket has an error to tell: the interface went down, or away.
+    fn has_failed(&self) -> bool {
+        let mut waited = [PollFd::new(self.as_fd(), PollFlags::empty())];
+        let found = poll(&mut waited, PollTimeout::ZERO);
+        let events = waited[0].revents().unwrap_or(PollFlags::empty());
+        found.is_ok() && events.contains(PollFlags::POLLERR)
+    }
+
+    /// Whether the interface is the one that was opened, and up. If so it was away for a moment, and
+    /// the kernel goes on capturing.
+    fn check_interface(&self) -> Result<(), LiveError> {
+        let gone = |why| LiveError::InterfaceGone {
+            interface: self.interface,
+            why,
+        };
+        let Some(index) = self.index else {
+            return Ok(());
+        };
+        let name = self.interface.name();
+        if if_nametoindex(name.as_str()) != Ok(index) {
+            return Err(gone("does not exist"));
+        }
+        let is_up = getifaddrs().is_ok_and(|mut all| {
+            all.any(|one| one.interface_name == name && one.flags.contains(InterfaceFlags::IFF_UP))
+        });
+        if is_up { Ok(()) } else { Err(gone("is down")) }
+    }
+}
+
+/// What takes frames.
+struct Frames<'a> {
+    interface: Interface,
+    link: LinkType,
+    ports: &'a Ports,
+    rule: RuleId,
+    names: &'a mut Names,
+    now: Timestamp,
+    batch: &'a mut Batch,
+}
+
+impl Frames<'_> {
+    fn take(&mut self, frame: &[u8]) {
+        match packet::decode(self.link, frame) {
+            Ok(segment) => {
+                if !segment.is_syn() || !self.ports.contains(segment.tuple.destination_port) {
+                    return;
+                }
+                let interface = self.interface_of(frame);
+                self.batch.events += 1;
+                self.batch.observations.push(Observation {
+                    time: self.now,
+                    clock: Clock::Exact,
+                    rule: self.rule,
+                    tuple: segment.tuple,
+                    isn: Some(segment.sequence),
+                    ip_id: segment.ip_id,
+                    mac: segment.mac,
+                    interface,
+                    ttl: Some(segment.ttl),
+                    vlan: segment.vlan,
+                    repeats: 0,
+                });
+            }
+            // Might have been a SYN; what else cannot be decoded is none.
+            Err(Skip::Truncated | Skip::TooDeep | Skip::LinkType) => {
+                self.batch.events += 1;
+                self.batch.lose(LossKind::Undecoded, 1);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn interface_of(&mut self, frame: &[u8]) -> Interface {
+        match (self.link, frame) {
+            // Protocol, two octets that must be zero, the interface's index.
+            (LinkType::LINUX_SLL2, &[_, _, _, _, a, b, c, d, ..]) => {
+                self.names.name(u32::from_be_bytes([a, b, c, d]))
+            }
+            _ => self.interface,
+        }
+    }
+}
+
+impl AsFd for Capture {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.capture.as_fd()
+    }
+}
+
+/// The filter for SYNs without ACK to `ports`, in libpcap's language (pcap-filter(7)). `tcp[...]` means
+/// IPv4 alone; of IPv6 the offsets are those of a packet without extension headers, and those that
+/// have some are let through. Tags are only known on Ethernet: on what comes from all interfaces the
+/// kernel has taken one off.
+fn filter(ports: &Ports, link: LinkType) -> String {
+    let any = |what: &str| {
+        let ports = ports.as_slice().iter();
+        let each: Vec<String> = ports.map(|port| format!("{what} {port}")).collect();
+        each.join(" or ")
+    };
+    let v4 = format!("tcp[13] & 0x12 = 2 and ({})", any("tcp dst port"));
+    let v6 = format!(
+        "ip6[6] = 6 and ip6[53] & 0x12 = 2 and ({})",
+        any("ip6[42:2] =")
+    );
+    // Hop-by-hop options, routing, fragment, authentication, destination options; no ICMPv6 (reports of
+    // multicast listeners) or UDP behind the first.
+    let extended = "(ip6[6] = 0 or ip6[6] = 43 or ip6[6] = 44 or ip6[6] = 51 or ip6[6] = 60) \
+                    and ip6[40] != 58 and ip6[40] != 17";
+    let plain = format!("({v4}) or ({v6}) or ({extended})");
+    if link == LinkType::ETHERNET {
+        format!("{plain} or (vlan and ({plain} or (vlan and ({plain}))))")
+    } else {
+        plain
+    }
+}
+
+/// What libpcap's error means. Its words are all that it gives.
+fn classified(step: &'static str, interface: Interface, error: &pcap::Error) -> LiveError {
+    let why = match error {
+        pcap::Error::PcapError(why) => why.clone(),
+        other => other.to_string(),
+    };
+    let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
+    if says(&["permission", "permitted"]) {
+        LiveError::CaptureNotPermitted { interface }
+    } else if says(&["No such device", "disappeared"]) {
+        LiveError::InterfaceGone {
+            interface,
+            why: "does not exist",
+        }
+    } else if says(&["not up", "is down", "went down"]) {
+        LiveError::InterfaceGone {
+            interface,
+            why: "is down",
+        }
+    } else {
+        LiveError::Capture {
+            step,
+            interface,
+            why,
+        }
+    }
+}
