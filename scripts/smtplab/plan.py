@@ -81,6 +81,9 @@ MACHINES = {
 # A second /64 behind the router, so that two machines there can be told apart by it.
 ROUTED6_TOO = "2001:db8:20:1::/64"
 NAMESPACES = ["switch", "internet", "router", "ap", *MACHINES]
+# Somebody on the Internet who sends mail to the office.
+OUTSIDE = Machine("internet", "outside", 11, None, UPLINK4, (UPLINK6,))
+SENDERS = {**MACHINES, OUTSIDE.name: OUTSIDE}
 
 ANSWERS, REFUSES, SILENT, UNREACHABLE = "answers", "refuses", "silent", "unreachable"
 

@@ -181,6 +181,45 @@ def dhcp_client(lab, machine, *more):
     return system.fork(become, lab.namespace(machine.name), lab.path("dhcp.log"))
 
 
+def lease(lab, machine, *more):
+    """Has a machine take an address, and tell it to the LAN, as DHCP clients do."""
+    system.wait_all({dhcp_client(lab, machine, "-q", "-n", *more): f"DHCP client of {machine.name}"})
+    address = lab.address4(machine)
+    system.wait_all({system.fork(lambda: announce(machine, address), lab.namespace(machine.name)): "announcement"})
+
+
+def release(lab, machine):
+    """Has a machine give its address back to the DHCP server."""
+    address = lab.address4(machine)
+    client = dhcp_client(lab, machine, "-R", "-r", address)
+
+    def is_held():
+        return lab.address4(machine) is not None
+
+    # The client begins by dropping the address, and has it again when the server agrees.
+    wait_for(lambda: not is_held(), f"{machine.name} asks for its lease")
+    wait_for(is_held, f"{machine.name} renews its lease")
+    os.kill(client, signal.SIGTERM)
+    os.waitpid(client, 0)
+    wait_for(lambda: not is_held(), f"{machine.name} releases its lease")
+    wait_for(lambda: f" {address} " not in read(lab.leases), "the DHCP server notes the release")
+
+
+def read(path):
+    with open(path) as file:
+        return file.read()
+
+
+def announce(machine, address):
+    """Sends a gratuitous ARP request (RFC 5227): who has this address from now on."""
+    own = bytes.fromhex(machine.mac.replace(":", ""))
+    ip = socket.inet_aton(address)
+    request = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + own + ip + bytes(6) + ip
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind(("eth0", 0))
+        raw.send(b"\xff" * 6 + own + struct.pack("!H", 0x0806) + request)
+
+
 def wait_for(condition, what, seconds=10):
     end = time.monotonic() + seconds
     while not condition():
@@ -210,12 +249,9 @@ def start_all(lab):
         children[child], pipes[pipe] = name, name
     children[system.fork(system.execute(dnsmasq(lab)), lab.namespace("gw"), log)] = "dnsmasq"
     wait_for(lambda: os.path.exists(lab.leases), f"dnsmasq writes {lab.leases} (see {lab.path('dnsmasq.log')})")
-    clients = {
-        dhcp_client(lab, machine, "-q", "-n"): f"DHCP client of {machine.name}"
-        for machine in plan.MACHINES.values()
-        if machine.place == "lan" and machine.v4 is None
-    }
-    system.wait_all(clients)
+    for machine in plan.MACHINES.values():
+        if machine.place == "lan" and machine.v4 is None:
+            lease(lab, machine)
     for pipe, name in pipes.items():
         if os.read(pipe, 1) != b".":
             raise LabError(f"{name}: did not start, see {log}")

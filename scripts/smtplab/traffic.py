@@ -61,9 +61,7 @@ class Client:
         connection = self.bound(source)
         number = next(self.numbers)
         at = connection.getsockname()
-        self.write(
-            n=number, at=time.time(), src=at[0], src_port=at[1], dst=destination, dst_port=port, **self.claims(port)
-        )
+        self.write(n=number, at=time.time(), src=at[0], src_port=at[1], dst=destination, dst_port=port)
         loop = asyncio.get_running_loop()
         outcome = ANSWERED
         try:
@@ -82,9 +80,6 @@ class Client:
             await self.deliver(reader, writer, mails)
         connection.close()
         return outcome
-
-    def claims(self, _port):
-        return {}
 
     async def deliver(self, reader, writer, mails):
         """One SMTP session with that many mails."""

@@ -21,14 +21,23 @@ def read(path):
 
 
 def direction(connection):
-    if connection["dst"] in (plan.GATEWAY4, plan.GATEWAY6, plan.WAN4, plan.WAN6):
-        return "to gateway"
-    inside = plan.is_inside(connection["src"]), plan.is_inside(connection["dst"])
-    return {(True, True): "internal", (True, False): "outbound", (False, True): "inbound"}.get(inside, "transit")
+    """As smtpwatch names it; inside is the office, and the gateway's own addresses are the gateway."""
+    gateway = (plan.GATEWAY4, plan.GATEWAY6, plan.WAN4, plan.WAN6)
+    if connection["src"] in gateway:
+        return "gateway"
+    from_inside = plan.is_inside(connection["src"])
+    if connection["dst"] in gateway:
+        return "internal" if from_inside else "inbound"
+    if plan.is_inside(connection["dst"]):
+        return "internal" if from_inside else "inbound"
+    return "outbound" if from_inside else "external"
 
 
 def machine_truth(machine, connections, hostname):
-    """One machine's part; `connections` are those that it sent under its own name."""
+    """One machine's part; `connections` are those that it sent under its own name.
+
+    `attempts` and `destination_groups` count what went from inside to outside.
+    """
     for connection in connections:
         connection.setdefault("mac", machine.mac)
         connection.setdefault("vlan", None)
@@ -56,10 +65,10 @@ def machine_truth(machine, connections, hostname):
     }
 
 
-def gather(lab, scenario, files, began, ended, events):
-    """The truth of a run: `files` holds (machine, path) for each sender."""
-    sent, forged = {}, []
-    for name, path in files:
+def gather(run, scenario, began, ended):
+    """The truth of a run that has ended."""
+    lab, sent, forged = run.lab, {}, []
+    for name, path in run.files:
         for connection in read(path):
             if connection.pop("forged", False):
                 forged.append({**connection, "sender": name})
@@ -70,7 +79,6 @@ def gather(lab, scenario, files, began, ended, events):
         if name == "internet":
             continue
         machine = plan.MACHINES[name]
-        # Behind a router or an access point the gateway's DHCP server knows nobody.
         machines.append(machine_truth(machine, connections, machine.hostname))
     outside = sent.get("internet", [])
     for connection in outside:
@@ -89,6 +97,7 @@ def gather(lab, scenario, files, began, ended, events):
         },
         "machines": machines,
         "outside": outside,
+        "infected": run.infected,
         "forged": forged,
-        "events": events,
+        "events": run.events,
     }
