@@ -3,16 +3,12 @@
 use super::Sink;
 use crate::engine::{Engine, Input};
 use crate::model::{LossKind, Notice, SourceName, Timestamp};
-use crate::recording::Recorder;
-use crate::source::Batch;
-use crate::store::{Gatherer, Writer};
+use crate::source::live::Batch;
 
 /// The engine of a live run.
 pub(crate) struct Core {
     engine: Engine,
     sink: Sink,
-    recorder: Option<Recorder>,
-    history: Option<(Gatherer, Writer)>,
     /// Losses since the last tick: under load there is one in every read.
     losses: Vec<(SourceName, LossKind, u64)>,
 }
@@ -22,29 +18,19 @@ impl Core {
     pub(crate) fn new(
         engine: Engine,
         sink: Sink,
-        recorder: Option<Recorder>,
-        history: Option<Writer>,
     ) -> Self {
         Self {
             engine,
             sink,
-            recorder,
-            history: history.map(|writer| (Gatherer::new(), writer)),
             losses: Vec::new(),
         }
     }
 
     /// Hands `input` to the engine, and what follows from it to everybody.
     pub(super) fn take(&mut self, input: Input, now: Timestamp) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.write(&input, now);
-        }
         self.engine.handle(input, now);
         for effect in self.engine.effects() {
             self.sink.show(effect, &self.engine, now);
-            if let Some((gatherer, _)) = &mut self.history {
-                gatherer.note(effect, &self.engine, now);
-            }
         }
     }
 
@@ -86,18 +72,7 @@ impl Core {
             self.take(lost, now);
         }
         self.take(Input::Tick, now);
-        if let Some((gatherer, writer)) = &mut self.history {
-            writer.submit(gatherer.drain(&self.engine, now));
-            for trouble in writer.troubles() {
-                self.sink.say(&trouble);
-            }
-        }
-        if let Some(recorder) = &mut self.recorder
-            && let Err(error) = recorder.flush()
-        {
-            self.sink.say(&error.to_string());
-        }
-        self.sink.refresh(&self.engine, now);
+        self.sink.refresh(&self.engine);
     }
 
     /// Tells `notice` to the engine.
@@ -116,14 +91,7 @@ impl Core {
 
     /// Ends everything that follows the engine; answers it, and what could not be kept.
     pub(super) fn finish(mut self, now: Timestamp) -> (Engine, Sink, Vec<String>) {
-        let mut troubles = Vec::new();
-        if let Some((mut gatherer, mut writer)) = self.history.take() {
-            writer.submit(gatherer.drain(&self.engine, now));
-            troubles.extend(writer.finish());
-        }
-        if let Some(mut recorder) = self.recorder.take() {
-            troubles.extend(recorder.flush().err().map(|error| error.to_string()));
-        }
+        let troubles = Vec::new();
         (self.engine, self.sink, troubles)
     }
 }

@@ -12,6 +12,7 @@ mod sink;
 mod slots;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -22,7 +23,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_
 use super::clock::LiveClock;
 use crate::engine::{Engine, Input};
 use crate::model::{Notice, SourceName, Timestamp};
-use crate::source::Inventory;
+use crate::source::inventory::Inventory;
 
 pub(crate) use self::core::Core;
 pub(crate) use guard::Guard;
@@ -80,7 +81,9 @@ impl Live {
         let keys = Keys::open(self.core.sink().has_keys())?;
         let mut ticks = ticks();
         let mut tick = 0_u64;
-        let inventory = AsyncFd::with_interest(self.inventory.fd()?, Interest::READABLE)?;
+        let inventory = self.inventory.as_fd().try_clone_to_owned()?;
+        let inventory = AsyncFd::with_interest(inventory, Interest::READABLE)?;
+        self.guard.listen()?;
         self.begin();
         loop {
             tokio::select! {
@@ -99,10 +102,7 @@ impl Live {
                         break;
                     }
                 }
-                () = self.guard.changed() => {
-                    let now = self.clock.now();
-                    self.guard.look(&mut self.core, now, || self.clock.now());
-                }
+                () = self.guard.changed() => self.guard.look(&mut self.core, &self.clock),
                 ready = inventory.readable() => {
                     ready?.clear_ready();
                     self.news();
@@ -132,7 +132,14 @@ impl Live {
     /// Hands in what the network has to say of itself.
     fn news(&mut self) {
         let now = self.clock.now();
-        for input in self.inventory.read(now) {
+        let news = self.inventory.read(now).unwrap_or_else(|error| {
+            self.core.sink().say(&error.to_string(), now);
+            Vec::new()
+        });
+        for complaint in self.inventory.complaints() {
+            self.core.sink().say(&complaint.to_string(), now);
+        }
+        for input in news {
             if matches!(input, Input::Topology(_)) {
                 self.slots.forget_interfaces();
             }
@@ -148,7 +155,7 @@ impl Live {
         }
         self.news();
         self.slots.retry(&mut self.core, now);
-        self.guard.tick(&mut self.core, now, || self.clock.now());
+        self.guard.tick(&mut self.core, &self.clock);
         if number.is_multiple_of(COUNTED) {
             self.guard.count(&mut self.core, now);
         }
@@ -164,7 +171,8 @@ impl Live {
         let now = self.clock.now();
         self.slots.drain(&mut self.core, now);
         self.core.tick(now);
-        self.guard.recount(&mut self.core, now);
+        // What was matched by the count before has had its time by now.
+        self.guard.count(&mut self.core, now);
         let left = self.guard.remove();
         self.core.tick(now);
         let (engine, sink, mut troubles) = self.core.finish(now);
