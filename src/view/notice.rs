@@ -17,7 +17,10 @@ pub(crate) fn told(effect: &Effect, engine: &Engine) -> Option<(String, bool)> {
             source,
             kind,
             events,
-        } => Some((format!("{source}: {} not seen ({kind})", grouped(*events)), false)),
+        } => Some((
+            format!("{source}: {} not seen ({kind})", grouped(*events)),
+            false,
+        )),
         Effect::Health(notice) => Some((sentence(notice), is_alarm(notice))),
         Effect::Spoofed {
             observation,
