@@ -59,7 +59,7 @@ fn is_alarm(notice: &Notice) -> bool {
 }
 
 /// `notice` in a sentence, with what to do where there is something.
-fn sentence(notice: &Notice) -> String {
+pub(super) fn sentence(notice: &Notice) -> String {
     match notice {
         Notice::SourceReady { source } => format!("{source}: watching"),
         Notice::SourceFailed { source, why } => {
