@@ -3,6 +3,7 @@
 mod devices;
 mod explain;
 mod output;
+mod replay;
 mod report;
 mod rules;
 
@@ -43,6 +44,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Devices(flags) => devices::run(&flags),
         Verb::Explain(flags) => explain::run(&flags),
         Verb::Rules(flags) => rules::run(&flags),
+        Verb::Replay(flags) => replay::run(&flags),
     }
     .into()
 }

@@ -1,7 +1,5 @@
 //! The devices and what each of them did.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
@@ -12,8 +10,7 @@ use super::destinations::Destinations;
 use crate::attribution::identity::Identity;
 use crate::detection::Detectors;
 use crate::model::{
-    Detector, DeviceBasis, DeviceId, DeviceKey, Finding, Interface, Mac, Observation, Timestamp,
-    Verdict,
+    DeviceBasis, DeviceId, DeviceKey, Finding, Interface, Mac, Observation, Timestamp, Verdict,
 };
 use crate::settings::{Limits, Settings};
 
@@ -158,14 +155,7 @@ impl Device {
 
     /// What the findings amount to.
     pub fn verdict(&self) -> Verdict {
-        self.findings
-            .iter()
-            .map(|finding| match finding.detector {
-                Detector::Burst => Verdict::Infected,
-                Detector::Volume => Verdict::Suspicious,
-            })
-            .max()
-            .unwrap_or(Verdict::Normal)
+        Verdict::of(&self.findings)
     }
 
     /// Where its attempts went, in numbers.
@@ -180,21 +170,7 @@ impl Device {
     /// The `count` destinations tried most often, and how often; those tried equally often in the
     /// order of their addresses.
     pub fn top_destinations(&self, count: usize) -> Vec<(IpAddr, u64)> {
-        // The worst of those kept so far is on top.
-        let mut kept: BinaryHeap<(Reverse<u64>, IpAddr)> = BinaryHeap::new();
-        for (address, attempts) in self.destinations.iter() {
-            let entry = (Reverse(attempts), address);
-            if kept.len() < count {
-                kept.push(entry);
-            } else if kept.peek().is_some_and(|worst| entry < *worst) {
-                kept.pop();
-                kept.push(entry);
-            }
-        }
-        let sorted = kept.into_sorted_vec().into_iter();
-        sorted
-            .map(|(Reverse(attempts), address)| (address, attempts))
-            .collect()
+        self.destinations.top(count)
     }
 
     /// How much is lost with it.
@@ -341,7 +317,6 @@ pub(super) struct Devices {
     loose_hand: usize,
     limits: Limits,
     state: FixedState,
-    next_id: u32,
     hand: usize,
     destinations: usize,
     evicted: u64,
@@ -356,7 +331,6 @@ impl Devices {
             loose_hand: 0,
             limits,
             state,
-            next_id: 0,
             hand: 0,
             destinations: 0,
             evicted: 0,
@@ -371,13 +345,11 @@ impl Devices {
         self.places.iter().map(|(id, device)| (*id, device))
     }
 
-    /// The device called `id`; ids are given in order, and a place is given again.
+    /// The device called `id`: ids that are given at one place are [`Limits::devices`] apart.
     pub(super) fn get(&self, id: DeviceId) -> Option<&Device> {
-        let place = match self.places.get(id.0 as usize) {
-            Some((known, device)) if *known == id => return Some(device),
-            _ => self.places.iter().position(|(known, _)| *known == id)?,
-        };
-        Some(&self.places[place].1)
+        let place = (id.0 as usize).checked_rem(self.limits.devices.max(1))?;
+        let (known, device) = self.places.get(place)?;
+        (*known == id).then_some(device)
     }
 
     /// The id of the device at `place`.
@@ -402,6 +374,13 @@ impl Devices {
         self.insert(device)
     }
 
+    /// The id that is given at `place` after the one that it has.
+    fn next_id(&self, place: usize) -> DeviceId {
+        let step = u32::try_from(self.limits.devices).ok();
+        let next = step.and_then(|step| self.places[place].0.0.checked_add(step));
+        next.map_or(id_at(place), DeviceId)
+    }
+
     /// The device at `place`, and its id.
     pub(super) fn at(&mut self, place: usize) -> (DeviceId, &mut Device) {
         let (id, device) = &mut self.places[place];
@@ -411,8 +390,6 @@ impl Devices {
     fn insert(&mut self, device: Device) -> usize {
         let key = device.key;
         let is_loose = is_loose(&device);
-        let entry = (DeviceId(self.next_id), device);
-        self.next_id = self.next_id.wrapping_add(1);
         let is_full = self.places.len() >= self.limits.devices;
         let is_share_full = is_loose && self.loose.len() >= self.limits.devices * 3 / 4;
         let freed = if is_full || is_share_full {
@@ -424,8 +401,8 @@ impl Devices {
             Some(place) => place,
             None if is_full => self.least_missed(),
             None => {
-                self.places.push(entry);
-                let place = self.places.len() - 1;
+                let place = self.places.len();
+                self.places.push((id_at(place), device));
                 self.index.insert(key, place);
                 if is_loose {
                     self.loose.push(place);
@@ -433,7 +410,8 @@ impl Devices {
                 return place;
             }
         };
-        let (_, forgotten) = std::mem::replace(&mut self.places[place], entry);
+        let id = self.next_id(place);
+        let (_, forgotten) = std::mem::replace(&mut self.places[place], (id, device));
         self.index.remove(&forgotten.key);
         self.destinations -= forgotten.destinations.len();
         self.evicted += 1;
@@ -482,7 +460,7 @@ impl Devices {
     pub(super) fn note_destination(&mut self, place: usize, destination: IpAddr) {
         let has_room = self.destinations < self.limits.destinations;
         let device = &mut self.places[place].1;
-        if device.destinations.note(destination, has_room) {
+        if device.destinations.note(destination, 1, has_room) {
             self.destinations += usize::from(has_room);
             device.uncounted_destinations |= !has_room;
         }
@@ -509,4 +487,9 @@ impl Devices {
             .map(|finding| (*id, *finding))
             .collect()
     }
+}
+
+/// The first id that is given at `place`.
+fn id_at(place: usize) -> DeviceId {
+    DeviceId(u32::try_from(place).unwrap_or(u32::MAX))
 }

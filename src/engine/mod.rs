@@ -7,6 +7,7 @@
 mod attempts;
 mod destinations;
 mod devices;
+mod facts;
 mod health;
 mod sentence;
 mod spoofed;
@@ -17,7 +18,9 @@ use std::net::IpAddr;
 use foldhash::quality::FixedState;
 use serde::{Deserialize, Serialize};
 
+pub use destinations::Destinations;
 pub use devices::{Device, DeviceDestinations};
+pub use facts::Facts;
 pub use health::{Health, SourceHealth};
 pub use sentence::{because, called, grouped, spoken};
 pub use spoofed::{Spoofed, Spoofer};
@@ -28,7 +31,7 @@ use crate::attribution::leases::LeaseBook;
 use crate::decode::dhcp_lease::Record;
 use crate::model::{
     Clock, DeviceId, Direction, Finding, LossKind, Neighbour, Notice, Observation, SourceName,
-    Spoof, Timestamp, Topology,
+    Spoof, Timestamp, Topology, Tuple,
 };
 use crate::settings::Settings;
 use attempts::{Attempts, Seen};
@@ -139,6 +142,23 @@ pub struct Count {
     pub attempts: u64,
 }
 
+/// What one input added to the counts. A SYN that repeats an attempt has no effect, and counts still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// For whom; nobody where its direction is not asked for.
+    pub device: Option<DeviceId>,
+    /// Where to.
+    pub direction: Direction,
+    /// Between whom.
+    pub tuple: Tuple,
+    /// When.
+    pub time: Timestamp,
+    /// The SYN packets it adds: 0 where another rule has reported the same one.
+    pub syns: u64,
+    /// Whether it is an attempt of its own.
+    pub is_attempt: bool,
+}
+
 /// What was counted over all devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -166,6 +186,13 @@ impl Totals {
     pub fn direction(&self, direction: Direction) -> Count {
         self.directions[direction as usize]
     }
+
+    /// Adds what went in `direction`.
+    pub fn add(&mut self, direction: Direction, count: Count) {
+        let own = &mut self.directions[direction as usize];
+        own.syns = own.syns.saturating_add(count.syns);
+        own.attempts = own.attempts.saturating_add(count.attempts);
+    }
 }
 
 /// The state machine.
@@ -183,6 +210,8 @@ pub struct Engine {
     wall_offset: i64,
     /// What followed from the last input.
     effects: Vec<Effect>,
+    /// What the last input added.
+    added: Option<Added>,
 }
 
 impl Engine {
@@ -203,6 +232,7 @@ impl Engine {
             settings,
             health: Health::default(),
             effects: Vec::new(),
+            added: None,
         }
     }
 
@@ -210,6 +240,7 @@ impl Engine {
     /// follows from it.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> &[Effect] {
         self.effects.clear();
+        self.added = None;
         match input {
             Input::Syn(observation) => self.syn(&observation, false, now),
             Input::LateSyn(observation) => self.syn(&observation, true, now),
@@ -262,7 +293,7 @@ impl Engine {
         self.unclaimed.note(direction, &observation.tuple);
         let seen = self.attempts.note(observation, now);
         self.totals.evicted_attempts = self.attempts.evicted();
-        let is_attempt = if self.settings.scope.holds(direction) {
+        let (device, is_attempt) = if self.settings.scope.holds(direction) {
             let origin = origin.unwrap_or_else(|| self.origin(observation));
             self.count(observation, seen, is_late, direction, origin)
         } else {
@@ -273,11 +304,28 @@ impl Engine {
                     observation: *observation,
                 });
             }
-            seen.opens_attempt
+            (None, seen.opens_attempt)
         };
-        let total = &mut self.totals.directions[direction as usize];
-        total.syns += seen.packets;
-        total.attempts += u64::from(is_attempt);
+        self.totals.add(
+            direction,
+            Count {
+                syns: seen.packets,
+                attempts: u64::from(is_attempt),
+            },
+        );
+        self.added = Some(Added {
+            device,
+            direction,
+            tuple: observation.tuple,
+            time: observation.time,
+            syns: seen.packets,
+            is_attempt,
+        });
+    }
+
+    /// What the last input added to the counts, where it was a SYN of the time asked for.
+    pub fn added(&self) -> Option<&Added> {
+        self.added.as_ref()
     }
 
     /// Counts what nobody is accused of.
@@ -355,7 +403,8 @@ impl Engine {
         self.totals.span = Some((first.min(time), last.max(time)));
     }
 
-    /// Counts an observation for its device; answers whether it is an attempt of its own there.
+    /// Counts an observation for its device; answers which, and whether it is an attempt of its own
+    /// there.
     fn count(
         &mut self,
         observation: &Observation,
@@ -363,9 +412,9 @@ impl Engine {
         is_late: bool,
         direction: Direction,
         origin: Origin,
-    ) -> bool {
+    ) -> (Option<DeviceId>, bool) {
         let Origin::Device(identity) = origin else {
-            return seen.opens_attempt;
+            return (None, seen.opens_attempt);
         };
         let time = self.wall(observation.time);
         let name = || self.who.hostname(&identity, observation.tuple.source, time);
@@ -378,25 +427,26 @@ impl Engine {
             is_attempt,
             is_newly_shared,
         } = device.count(observation, seen, &identity);
+        let device = Some(id);
         if is_newly_shared {
             self.effects.push(Effect::Shared { device: id });
         }
         if !is_attempt {
-            return false;
+            return (device, false);
         }
         self.devices
             .note_destination(place, observation.tuple.destination);
         self.effects.push(Effect::Attempt {
-            device: Some(self.devices.id(place)),
+            device,
             direction,
             observation: *observation,
         });
         if observation.clock == Clock::None {
             self.totals.unjudged += 1;
-            return true;
+            return (device, true);
         }
         if is_late || !self.settings.scope.scores(direction) {
-            return true;
+            return (device, true);
         }
         let found = self
             .devices
@@ -404,9 +454,11 @@ impl Engine {
             .into_iter();
         self.effects
             .extend(found.map(|(device, finding)| Effect::Found { device, finding }));
-        true
+        (device, true)
     }
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod traffic;

@@ -179,7 +179,8 @@ impl fmt::Display for Group {
 }
 
 /// A set of networks, such as the LAN.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<IpNet>", into = "Vec<IpNet>")]
 pub struct Networks {
     all: Vec<IpNet>,
     /// First and last address of each, in their order, for every attempt is looked up twice.
@@ -239,6 +240,18 @@ impl Networks {
     /// The networks, aggregated.
     pub fn as_slice(&self) -> &[IpNet] {
         &self.all
+    }
+}
+
+impl From<Vec<IpNet>> for Networks {
+    fn from(networks: Vec<IpNet>) -> Self {
+        Self::new(networks)
+    }
+}
+
+impl From<Networks> for Vec<IpNet> {
+    fn from(networks: Networks) -> Self {
+        networks.all
     }
 }
 

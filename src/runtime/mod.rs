@@ -5,5 +5,7 @@ pub(crate) mod clock;
 mod merge;
 mod offline;
 mod progress;
+mod replay;
 
 pub(crate) use offline::{Answer, Offline};
+pub(crate) use replay::{Replayed, replay};

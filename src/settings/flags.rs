@@ -1,6 +1,7 @@
 //! The flags of the command line: parsed as they are given, then resolved with the time and the
 //! zone into [`Settings`].
 
+mod replay;
 pub mod rules;
 
 use std::ffi::OsString;
@@ -11,6 +12,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use jiff::civil;
 use jiff::tz::TimeZone;
+
+pub use replay::Replay;
 
 use super::{Ports, Settings, Window};
 use crate::model::{Networks, Scope, Timestamp};
@@ -40,6 +43,8 @@ pub enum Verb {
     Explain(Explain),
     /// The firewall rules that show who sends mail: print, install, remove or check them.
     Rules(rules::Rules),
+    /// Run a recorded watch again: the same inputs, and the same events.
+    Replay(Replay),
 }
 
 /// The flags of `report`.
@@ -56,10 +61,14 @@ Examples:
   smtpwatch report --since yesterday --lan 198.51.100.0/24 /var/log"
 )]
 pub struct Report {
-    /// Logs, captures, folders of them, or - for standard input; each also compressed [default: this system's journal
-    /// and logs].
+    /// Logs, captures, folders of them, or - for standard input; each also compressed [default: what smtpwatch watch
+    /// has written, else this system's journal and logs].
     #[arg(value_name = "FILE|DIR|-")]
     pub inputs: Vec<PathBuf>,
+    /// Read the history that smtpwatch watch has written here, in whole minutes [default: /var/lib/smtpwatch, where
+    /// it has one].
+    #[arg(long, value_name = "DIR", conflicts_with = "inputs")]
+    pub state_dir: Option<PathBuf>,
     /// DHCP leases (dnsmasq, ISC dhcpd, Kea) that name the devices; can be given again.
     #[arg(long, value_name = "FILE")]
     pub leases: Vec<PathBuf>,
@@ -153,6 +162,22 @@ impl Counting {
     /// Programs whose lines are taken for the kernel's.
     pub fn tags(&self) -> impl Iterator<Item = Vec<u8>> {
         self.tag.iter().map(|tag| tag.clone().into_bytes())
+    }
+
+    /// The watched ports that were given; none means the default.
+    pub fn ports(&self) -> &[u16] {
+        &self.port
+    }
+
+    /// The flags given that tell how records are read, which a history cannot be asked again.
+    fn reading(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("--lan", !self.lan.is_empty()),
+            ("--gateway", !self.gateway.is_empty()),
+            ("--tag", !self.tag.is_empty()),
+        ]
+        .into_iter()
+        .filter_map(|(flag, is_given)| is_given.then_some(flag))
     }
 
     /// The settings that these flags make, the others at their defaults.
@@ -252,6 +277,18 @@ pub enum FlagError {
 }
 
 impl Report {
+    /// The flags given that make sense for records alone: a history was written by them.
+    pub fn about_records(&self) -> Vec<&'static str> {
+        let mut flags: Vec<_> = self.counting.reading().collect();
+        if !self.leases.is_empty() {
+            flags.push("--leases");
+        }
+        if self.direction != Direction::Outbound {
+            flags.push("--direction");
+        }
+        flags
+    }
+
     /// The zone of stamps and output.
     pub fn zone(&self) -> TimeZone {
         or_system(self.timezone.as_ref())

@@ -10,10 +10,16 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Direction, Mac, Networks, Scope, Timestamp, Tuple};
 
+/// Where the history is, unless `--state-dir` says otherwise.
+pub const STATE_DIR: &str = "/var/lib/smtpwatch";
+
 /// All that decides an answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Watched destination ports.
     pub ports: Ports,
@@ -72,7 +78,8 @@ impl Settings {
 }
 
 /// A router, as somebody declares it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Router {
     /// By an address that the neighbour table knows.
     Address(IpAddr),
@@ -98,13 +105,20 @@ impl FromStr for Router {
 }
 
 /// The watched TCP ports: few, so a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<u16>")]
 pub struct Ports(Vec<u16>);
 
 impl Default for Ports {
     /// 25, the relay port (RFC 5321).
     fn default() -> Self {
         Self(vec![25])
+    }
+}
+
+impl From<Vec<u16>> for Ports {
+    fn from(ports: Vec<u16>) -> Self {
+        Self::new(ports)
     }
 }
 
@@ -140,7 +154,8 @@ impl fmt::Display for Ports {
 }
 
 /// A stretch of time, open where an end is not given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Window {
     /// The first moment that counts.
     pub since: Option<Timestamp>,
@@ -156,7 +171,8 @@ impl Window {
 }
 
 /// The parameters of [`crate::detection`]'s `burst`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Burst {
     /// This many destination groups that the device never used before ...
     pub groups: u32,
@@ -174,7 +190,8 @@ impl Default for Burst {
 }
 
 /// The parameters of [`crate::detection`]'s `volume`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Volume {
     /// This many attempts ...
     pub attempts: u32,
@@ -192,7 +209,8 @@ impl Default for Volume {
 }
 
 /// What is kept at the most. Beyond it something is forgotten, and counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Devices.
     pub devices: usize,

@@ -17,7 +17,10 @@ pub(crate) fn told(effect: &Effect, engine: &Engine) -> Option<(String, bool)> {
             source,
             kind,
             events,
-        } => Some((format!("{source}: {} not seen ({kind})", grouped(*events)), false)),
+        } => Some((
+            format!("{source}: {} not seen ({kind})", grouped(*events)),
+            false,
+        )),
         Effect::Health(notice) => Some((sentence(notice), is_alarm(notice))),
         Effect::Spoofed {
             observation,
@@ -56,7 +59,7 @@ fn is_alarm(notice: &Notice) -> bool {
 }
 
 /// `notice` in a sentence, with what to do where there is something.
-fn sentence(notice: &Notice) -> String {
+pub(super) fn sentence(notice: &Notice) -> String {
     match notice {
         Notice::SourceReady { source } => format!("{source}: watching"),
         Notice::SourceFailed { source, why } => {

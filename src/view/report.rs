@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::notes::Notes;
-use crate::engine::{Device, Engine, because};
-use crate::model::{Clock, DeviceBasis, Direction, Finding, Timestamp, Verdict};
+use crate::engine::{self, Engine, Facts};
+use crate::model::{Clock, Direction, Finding, Scope, Timestamp, Verdict};
+use crate::settings;
 use crate::source::Outcome;
+use crate::store::Past;
 
 /// The schema's name.
 const SCHEMA: &str = "smtpwatch.report.v1";
+/// The kind of an input that is the history.
+pub(super) const HISTORY: &str = "history";
 
 /// A report.
 #[derive(Debug, Serialize)]
@@ -146,6 +150,17 @@ struct Destination {
     attempts: u64,
 }
 
+/// What a report is made of, whoever knows it.
+struct Known<D> {
+    devices: D,
+    /// Devices that are counted and can no longer be told of.
+    forgotten: u64,
+    totals: engine::Totals,
+    scope: Scope,
+    window: settings::Window,
+    ports: String,
+}
+
 fn as_text<S: serde::Serializer>(value: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
@@ -159,19 +174,57 @@ impl Report {
         generated_at: Timestamp,
         top: usize,
     ) -> Self {
-        let mut devices: Vec<ReportDevice> = engine
-            .devices()
-            .map(|(_, device)| ReportDevice::new(device, top))
-            .collect();
+        let settings = engine.settings();
+        let totals = engine.totals();
+        Self::of(
+            Known {
+                devices: engine.devices().map(|(_, device)| device.facts(top)),
+                forgotten: totals.evicted_devices,
+                totals,
+                scope: settings.scope,
+                window: settings.window,
+                ports: settings.ports.to_string(),
+            },
+            outcomes.iter().map(Input::new).collect(),
+            Notes::new(engine, outcomes),
+            generated_at,
+        )
+    }
+
+    /// The report of what the history holds.
+    pub(crate) fn of_past(past: Past, generated_at: Timestamp) -> Self {
+        let inputs = vec![Input::of_past(&past)];
+        let notes = Notes::of_past(&past, generated_at);
+        Self::of(
+            Known {
+                devices: past.devices.into_iter(),
+                forgotten: 0,
+                totals: past.totals,
+                scope: Scope::Outbound,
+                window: past.window,
+                ports: past.ports.to_string(),
+            },
+            inputs,
+            notes,
+            generated_at,
+        )
+    }
+
+    fn of(
+        known: Known<impl Iterator<Item = Facts>>,
+        inputs: Vec<Input>,
+        notes: Notes,
+        generated_at: Timestamp,
+    ) -> Self {
+        let mut devices: Vec<ReportDevice> = known.devices.map(ReportDevice::new).collect();
         devices.sort_by(|a, b| {
             (b.verdict, b.attempts, b.syns)
                 .cmp(&(a.verdict, a.attempts, a.syns))
                 .then_with(|| a.id.cmp(&b.id))
         });
-        let totals = Totals::new(engine, &devices);
-        let notes = Notes::new(engine, outcomes);
-        let asked = engine.settings().window;
-        let span = engine.totals().span;
+        let totals = Totals::new(&known.totals, known.scope, known.forgotten, &devices);
+        let asked = known.window;
+        let span = known.totals.span;
         Self {
             schema: SCHEMA,
             generated_at: generated_at.to_string(),
@@ -185,12 +238,12 @@ impl Report {
                     .or(span.map(|(_, last)| last))
                     .map(|t| t.to_string()),
             },
-            inputs: outcomes.iter().map(Input::new).collect(),
+            inputs,
             totals,
             devices,
             mail: None,
             notes,
-            ports: engine.settings().ports.to_string(),
+            ports: known.ports,
         }
     }
 }
@@ -213,12 +266,29 @@ impl Input {
             bad_time: outcome.bad_time,
         }
     }
+
+    fn of_past(past: &Past) -> Self {
+        Self {
+            name: past.name.clone(),
+            kind: HISTORY,
+            bytes: past.bytes,
+            records: past.rows,
+            matched: past.matched,
+            skipped: BTreeMap::new(),
+            clock: "exact",
+            lost: past.lost.iter().map(|lost| lost.events).sum(),
+            bad_time: 0,
+        }
+    }
 }
 
 impl Totals {
-    fn new(engine: &Engine, devices: &[ReportDevice]) -> Self {
-        let totals = engine.totals();
-        let scope = engine.settings().scope;
+    fn new(
+        totals: &engine::Totals,
+        scope: Scope,
+        forgotten: u64,
+        devices: &[ReportDevice],
+    ) -> Self {
         let asked = || {
             Direction::ALL
                 .into_iter()
@@ -232,7 +302,7 @@ impl Totals {
             attempts: asked()
                 .map(|direction| totals.direction(direction).attempts)
                 .sum(),
-            devices: devices.len() as u64 + totals.evicted_devices,
+            devices: devices.len() as u64 + forgotten,
             infected: having(Verdict::Infected),
             suspicious: having(Verdict::Suspicious),
             directions: Direction::ALL
@@ -256,26 +326,26 @@ impl Totals {
 }
 
 impl ReportDevice {
-    fn new(device: &Device, top: usize) -> Self {
-        let mac = device.mac().map(|mac| mac.to_string());
-        let destinations = device.destinations();
+    fn new(device: Facts) -> Self {
         Self {
-            id: device.key.to_string(),
+            verdict: device.verdict(),
+            because: device.because(),
+            mac: device.mac.map(|mac| mac.to_string()),
             addresses: device
                 .addresses
                 .iter()
                 .rev()
                 .map(ToString::to_string)
                 .collect(),
-            hostname: device.hostname.clone(),
+            hostname: device.hostname,
             vendor: None,
-            interface: device.interface().map(|interface| interface.name()),
-            basis: basis(device),
+            interface: device.interface,
+            basis: device.basis,
             syns: device.syns,
             attempts: device.attempts,
-            destinations: destinations.addresses,
-            destination_groups: destinations.groups,
-            destinations_capped: destinations.is_lower_bound,
+            destinations: device.destinations.addresses,
+            destination_groups: device.destinations.groups,
+            destinations_capped: device.destinations.is_lower_bound,
             outcomes: Outcomes {
                 unknown: device.attempts,
                 ..Outcomes::default()
@@ -283,27 +353,17 @@ impl ReportDevice {
             first_seen: device.first_seen.to_string(),
             last_seen: device.last_seen.to_string(),
             peak_per_minute: device.peak_per_minute,
-            verdict: device.verdict(),
-            because: because(device),
             findings: device.findings.iter().map(ReportFinding::new).collect(),
             top_destinations: device
-                .top_destinations(top)
+                .top_destinations
                 .into_iter()
                 .map(|(address, attempts)| Destination {
                     address: address.to_string(),
                     attempts,
                 })
                 .collect(),
-            mac,
+            id: device.id,
         }
-    }
-}
-
-/// On what grounds a device is named, as reports say it.
-fn basis(device: &Device) -> String {
-    match (device.basis, device.mac()) {
-        (DeviceBasis::Address, Some(_)) => "address, with the MAC as logged".to_owned(),
-        (basis, _) => basis.to_string(),
     }
 }
 
