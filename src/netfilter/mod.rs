@@ -1,8 +1,8 @@
 //! Floor 5: rules installed, removed, checked and watched: nft, iptables; sets, counters and the change monitor through nftnl and mnl.
 
-mod counters;
-mod elements;
-mod kernel;
-mod monitor;
+pub(crate) mod counters;
+pub(crate) mod elements;
+pub(crate) mod kernel;
+pub(crate) mod monitor;
 #[cfg(test)]
 mod testing;

@@ -8,5 +8,6 @@ pub(crate) mod capabilities;
 mod ext_ack;
 pub(crate) mod netlink_message;
 pub(crate) mod nftables;
+pub(crate) mod readiness;
 
 pub(crate) use ext_ack::Refusal;
