@@ -12,11 +12,9 @@ mod sink;
 mod slots;
 
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
 
@@ -24,6 +22,7 @@ use super::clock::LiveClock;
 use crate::engine::{Engine, Input};
 use crate::model::{Notice, SourceName, Timestamp};
 use crate::source::inventory::Inventory;
+use crate::sys::readiness::Readiness;
 
 pub(crate) use self::core::Core;
 pub(crate) use guard::Guard;
@@ -67,11 +66,13 @@ pub(crate) struct Ended {
 }
 
 impl Live {
+    /// What it runs on: one thread, which owns everything.
+    pub(crate) fn runtime() -> io::Result<Runtime> {
+        Builder::new_current_thread().enable_all().build()
+    }
+
     /// Runs until its end.
-    pub(crate) fn run(self) -> io::Result<Ended> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+    pub(crate) fn run(self, runtime: &Runtime) -> io::Result<Ended> {
         runtime.block_on(self.watch())
     }
 
@@ -81,8 +82,7 @@ impl Live {
         let keys = Keys::open(self.core.sink().has_keys())?;
         let mut ticks = ticks();
         let mut tick = 0_u64;
-        let inventory = self.inventory.as_fd().try_clone_to_owned()?;
-        let inventory = AsyncFd::with_interest(inventory, Interest::READABLE)?;
+        let inventory = Readiness::of(&self.inventory)?;
         self.guard.listen()?;
         self.begin();
         loop {
@@ -103,8 +103,8 @@ impl Live {
                     }
                 }
                 () = self.guard.changed() => self.guard.look(&mut self.core, &self.clock),
-                ready = inventory.readable() => {
-                    ready?.clear_ready();
+                ready = inventory.wait() => {
+                    ready?;
                     self.news();
                 }
                 place = self.slots.ready() => self.read(place),
