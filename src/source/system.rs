@@ -1,7 +1,7 @@
 //! This system's own records: its journal, and the logs that syslog daemons write.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -28,6 +28,9 @@ const NAMES: [&str; 10] = [
 const RING_DEVICE: u64 = 0x010b;
 /// Where neither journal nor log is, the kernel itself may remember.
 const RING: &str = "/dev/kmsg";
+
+/// Longer than any record of the ring buffer (`CONSOLE_EXT_LOG_MAX` in printk.c: 8192).
+const MAX_RECORD: usize = 16 * 1024;
 const JOURNALS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
 
 /// The journal and the logs that are there, rotated ones too; else the kernel's ring buffer; `since` spares the journal's past.
@@ -60,7 +63,13 @@ pub(super) fn ring(path: &Path, lost: Lost) -> io::Result<impl Read + Send + use
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
-    Ok(Ring(file, lost))
+    Ok(Ring(whole_records(file), lost))
+}
+
+/// Reads records whole and hands them on in parts: the kernel refuses, and skips, a record that is longer
+/// than what it is to be read into.
+fn whole_records<R: Read>(file: R) -> BufReader<R> {
+    BufReader::with_capacity(MAX_RECORD, file)
 }
 
 struct Ring<R>(R, Lost);
@@ -233,6 +242,27 @@ mod tests {
             .read_to_string(&mut text)
             .unwrap();
         assert_eq!((text.as_str(), lost.load(Ordering::Relaxed)), ("xx", 2));
+    }
+
+    #[test]
+    fn a_record_of_the_ring_is_read_whole_however_little_is_asked_for() {
+        struct Device(u32);
+        impl Read for Device {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let record = b"4,1,2,-;a record\n";
+                self.0 += 1;
+                match self.0 {
+                    1 | 2 if buffer.len() < record.len() => Err(io::ErrorKind::InvalidInput.into()),
+                    1 | 2 => (&record[..]).read(buffer),
+                    _ => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            }
+        }
+        let mut ring = Ring(whole_records(Device(0)), Lost::default());
+        let mut text = String::new();
+        ring.by_ref().take(20).read_to_string(&mut text).unwrap();
+        ring.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "4,1,2,-;a record\n4,1,2,-;a record\n");
     }
 
     #[test]
