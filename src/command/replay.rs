@@ -72,3 +72,6 @@ fn report(flags: &Flags, replayed: &Replayed) -> Report {
     report.notes.lines.iter().for_each(|line| say(line));
     report
 }
+
+#[cfg(test)]
+mod tests;

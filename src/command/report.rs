@@ -244,3 +244,6 @@ fn status(flags: &Flags, report: &Report, errors: &[InputError]) -> u8 {
         0
     }
 }
+
+#[cfg(test)]
+mod tests;

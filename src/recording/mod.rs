@@ -57,6 +57,14 @@ pub(crate) enum RecordingError {
         /// Why.
         source: io::Error,
     },
+    /// It cannot be written any more.
+    #[error("{name}: cannot be written: {source}; the recording ends here")]
+    Write {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
     /// It cannot be opened or read.
     #[error("{name}: cannot be read: {source}")]
     Read {

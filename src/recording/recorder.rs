@@ -22,7 +22,8 @@ pub(crate) struct Recorder {
     line: Vec<u8>,
     has_failed: bool,
     unrecorded: u64,
-    trouble: Option<String>,
+    /// What went wrong and has not been told.
+    error: Option<io::Error>,
 }
 
 impl Recorder {
@@ -52,7 +53,7 @@ impl Recorder {
             line: Vec::with_capacity(1024),
             has_failed: false,
             unrecorded: 0,
-            trouble: None,
+            error: None,
         }
     }
 
@@ -77,22 +78,25 @@ impl Recorder {
             });
         if let Err(error) = written {
             self.unrecorded += 1;
-            self.fail(&error);
+            self.fail(error);
         }
     }
 
-    /// Hands what was recorded to the system; to be called each second, and at the end.
-    pub(crate) fn flush(&mut self) {
+    /// Hands what was recorded to the system; to be called each second, and at the end. Answers what
+    /// went wrong since the recording began, once.
+    pub(crate) fn flush(&mut self) -> Result<(), RecordingError> {
         if !self.has_failed
             && let Err(error) = self.to.flush()
         {
-            self.fail(&error);
+            self.fail(error);
         }
-    }
-
-    /// What went wrong, said once.
-    pub(crate) fn trouble(&mut self) -> Option<String> {
-        self.trouble.take()
+        match self.error.take() {
+            None => Ok(()),
+            Some(source) => Err(RecordingError::Write {
+                name: self.name.clone(),
+                source,
+            }),
+        }
     }
 
     /// Inputs that came after an error.
@@ -100,11 +104,8 @@ impl Recorder {
         self.unrecorded
     }
 
-    fn fail(&mut self, error: &io::Error) {
+    fn fail(&mut self, error: io::Error) {
         self.has_failed = true;
-        self.trouble = Some(format!(
-            "{}: cannot be written: {error}; the recording ends here",
-            self.name
-        ));
+        self.error = Some(error);
     }
 }

@@ -34,8 +34,8 @@ fn record(inputs: &[(Timestamp, Input)]) -> (TempDir, std::path::PathBuf) {
     for (now, input) in inputs {
         recorder.write(input, *now);
     }
-    recorder.flush();
-    assert_eq!((recorder.trouble(), recorder.unrecorded()), (None, 0));
+    recorder.flush().unwrap();
+    assert_eq!(recorder.unrecorded(), 0);
     (folder, path)
 }
 
@@ -145,11 +145,29 @@ fn a_full_disk_ends_the_recording_and_is_told_once() {
     for (now, input) in traffic::inputs(3, START, 10) {
         recorder.write(&input, now);
     }
-    recorder.flush();
-    let told = recorder.trouble().unwrap();
+    let told = recorder.flush().unwrap_err().to_string();
     assert!(told.contains("the recording ends here"), "{told}");
     recorder.write(&Input::Tick, START);
-    recorder.flush();
-    assert_eq!(recorder.trouble(), None);
+    recorder.flush().unwrap();
     assert_eq!(recorder.unrecorded(), 1);
+}
+
+/// What recording costs; the limit is far above what is measured, for unoptimised builds.
+#[test]
+fn recording_is_cheap() {
+    #[expect(clippy::disallowed_methods, reason = "a measurement")]
+    let moment = std::time::Instant::now;
+    let inputs = traffic::syns(5, START, 20_000);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.jsonl");
+    let mut recorder = Recorder::create(&path, &Header::new(settings(), 1, START)).unwrap();
+    let started = moment();
+    for (now, input) in &inputs {
+        recorder.write(input, *now);
+    }
+    recorder.flush().unwrap();
+    let each = started.elapsed() / 20_000;
+    let bytes = fs::metadata(&path).unwrap().len() / 20_000;
+    println!("recording: {each:?} and {bytes} bytes an input");
+    assert!(each < std::time::Duration::from_micros(200), "{each:?}");
 }

@@ -3,6 +3,7 @@
 //! minute are kept whole all the same.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
@@ -40,14 +41,14 @@ pub(crate) struct Gatherer {
 }
 
 impl Gatherer {
-    /// Nothing gathered yet. `seed` makes the order of its tables unknown to those whose addresses it
-    /// keeps.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self::with_room(MAX_ROWS, seed)
+    /// Nothing gathered yet.
+    pub(crate) fn new() -> Self {
+        Self::with_room(MAX_ROWS)
     }
 
-    pub(super) fn with_room(max_rows: usize, seed: u64) -> Self {
-        let state = FixedState::with_seed(seed);
+    pub(super) fn with_room(max_rows: usize) -> Self {
+        // Unknown to those whose addresses it keeps.
+        let state = FixedState::with_seed(RandomState::new().hash_one(0));
         Self {
             rows: HashMap::with_hasher(state.clone()),
             places: HashMap::with_hasher(state),

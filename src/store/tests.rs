@@ -13,7 +13,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::attribution::leases::LeaseBook;
 use crate::engine::{Engine, Input, traffic};
-use crate::model::{Direction, LossKind, Notice, SourceName, Timestamp, Verdict};
+use crate::model::{
+    Clock, Direction, Interface, LossKind, Notice, Observation, RuleId, SourceName, Timestamp,
+    Tuple, Verdict,
+};
 use crate::settings::{Settings, Window};
 
 const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
@@ -38,7 +41,7 @@ fn asked() -> Asked {
 /// Runs `inputs` through an engine, and writes what it counted in a few batches.
 fn watch(folder: &Path, inputs: Vec<(Timestamp, Input)>) -> Engine {
     let mut engine = engine();
-    let mut gatherer = Gatherer::new(1);
+    let mut gatherer = Gatherer::new();
     let writer = Writer::start(folder, START).unwrap();
     let part = inputs.len().div_ceil(5).max(1);
     for (number, (now, input)) in inputs.into_iter().enumerate() {
@@ -59,7 +62,7 @@ fn watch(folder: &Path, inputs: Vec<(Timestamp, Input)>) -> Engine {
 /// One batch of an engine that has seen a bot.
 fn batch(seed: u64, now: Timestamp) -> Changes {
     let mut engine = engine();
-    let mut gatherer = Gatherer::new(1);
+    let mut gatherer = Gatherer::new();
     for (now, input) in traffic::syns(seed, now, 300) {
         engine.handle(input, now);
         gatherer.note(&engine, now);
@@ -209,7 +212,7 @@ fn what_was_not_seen_is_in_the_history() {
 fn the_gatherer_is_bounded_and_says_what_it_leaves_out() {
     let folder = tempfile::tempdir().unwrap();
     let mut engine = engine();
-    let mut gatherer = Gatherer::with_room(20, 1);
+    let mut gatherer = Gatherer::with_room(20);
     for (now, input) in traffic::syns(4, START, 1000) {
         engine.handle(input, now);
         gatherer.note(&engine, now);
@@ -544,4 +547,115 @@ fn there_is_none_where_nobody_wrote() {
     assert!(writer.submit(batch(1, START)));
     writer.finish();
     assert!(Past::is_there(folder.path()).unwrap());
+}
+
+/// A SYN of device `who` (of 65,536) to server `where_to`.
+fn syn(time: Timestamp, who: u32, where_to: u32, port: u16) -> Input {
+    let [_, _, high, low] = who.to_be_bytes();
+    let [_, b, c, d] = where_to.to_be_bytes();
+    Input::Syn(Observation {
+        time,
+        clock: Clock::Exact,
+        rule: RuleId(1),
+        tuple: Tuple {
+            source: [10, 0, high, low].into(),
+            destination: [45, b, c, d].into(),
+            source_port: port,
+            destination_port: 25,
+        },
+        isn: None,
+        ip_id: None,
+        mac: None,
+        interface: Interface::new(b"eth1"),
+        ttl: None,
+        vlan: None,
+        repeats: 0,
+    })
+}
+
+fn is_soak() -> bool {
+    std::env::var_os("SMTPWATCH_SOAK").is_some()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a measurement")]
+fn moment() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// What gathering adds to a SYN: of one bot, of its repetitions, and of forged sources. The limit is
+/// far above what is measured, for unoptimised builds on busy machines.
+#[test]
+fn gathering_is_cheap() {
+    let count: u32 = if is_soak() { 1_000_000 } else { 50_000 };
+    let micro = |i: u32| START.plus_micros(i64::from(i) * 10);
+    type Make<'a> = &'a dyn Fn(u32) -> Input;
+    let cases: [(&str, Make<'_>); 3] = [
+        ("new servers", &|i| syn(micro(i), 1, i, 4000)),
+        ("repeated", &|i| syn(micro(i), 1, i % 100, 4000)),
+        ("forged", &|i| syn(micro(i), i % 60_000, i, 4000)),
+    ];
+    for (name, make) in cases {
+        let mut spent = Duration::ZERO;
+        let (mut engine, mut gatherer) = (engine(), Gatherer::new());
+        for first in (0..count).step_by(1000) {
+            // The engine's own cost is not of interest: what it added is noted a second time.
+            for i in first..(first + 1000).min(count) {
+                engine.handle(make(i), micro(i));
+                let started = moment();
+                for _ in 0..4 {
+                    gatherer.note(&engine, micro(i));
+                }
+                spent += started.elapsed() / 4;
+            }
+            if first % 100_000 == 0 {
+                gatherer.drain(&engine, micro(first));
+            }
+        }
+        let each = spent / count;
+        println!("gathering, {name}: {each:?} a SYN, the clock's own cost / 4 included");
+        assert!(each < Duration::from_micros(20), "{name}: {each:?}");
+    }
+}
+
+/// Rows a second, bytes a row, and how long a month of a network is read.
+#[test]
+fn a_month_of_a_thousand_devices_is_read_at_once() {
+    let (days, devices) = if is_soak() { (30, 1000) } else { (3, 40) };
+    let folder = tempfile::tempdir().unwrap();
+    let (mut engine, mut gatherer) = (engine(), Gatherer::new());
+    let writer = Writer::start(folder.path(), START).unwrap();
+    let mut waited = Duration::ZERO;
+    for hour in 0..days * 24 {
+        for device in 0..devices {
+            let time = START.plus_micros(i64::from(hour) * 3_600_000_000 + i64::from(device));
+            let port = u16::try_from(hour).unwrap() + 1024;
+            let input = syn(time, device, (device % 7) << 8 | hour % 5, port);
+            engine.handle(input, time);
+            gatherer.note(&engine, time);
+        }
+        let mut changes = Some(gatherer.drain(&engine, START));
+        while let Some(next) = changes.take() {
+            let started = moment();
+            if !writer.submit(next.clone()) {
+                sleep(Duration::from_millis(1));
+                changes = Some(next);
+                waited += started.elapsed();
+            }
+        }
+    }
+    let started = moment();
+    writer.finish();
+    waited += started.elapsed();
+    let rows = days * 24 * devices;
+    assert_eq!(self::rows(folder.path()), i64::from(rows));
+    let bytes = fs::metadata(folder.path().join(FILE)).unwrap().len();
+    let started = moment();
+    let past = Past::read(folder.path(), &asked()).unwrap();
+    let took = started.elapsed();
+    assert_eq!(past.devices.len(), devices as usize);
+    println!(
+        "{rows} rows: {} bytes each, the last waited {waited:?} to be written; read in {took:?}",
+        bytes / u64::from(rows)
+    );
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }

@@ -393,3 +393,6 @@ impl ReportFinding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
