@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::notes::Notes;
-use crate::engine::{Device, Engine, because};
+use crate::engine::{Device, Engine, Spoofer, because};
 use crate::model::{Clock, DeviceBasis, Direction, Finding, Timestamp, Verdict};
 use crate::source::Outcome;
 
@@ -27,6 +27,9 @@ pub(crate) struct Report {
     pub(super) totals: Totals,
     /// Each device, the worst first.
     pub(super) devices: Vec<ReportDevice>,
+    /// Stations that used addresses that are not theirs; evidence against nobody.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    spoofed: Vec<ReportSpoofer>,
     /// The mail server's part; none where no mail log was read.
     mail: Option<()>,
     /// What limits the answer.
@@ -74,6 +77,9 @@ pub(super) struct Totals {
     pub(super) suspicious: u64,
     /// Attempts by direction; those that were not asked for are counted here alone.
     pub(super) directions: BTreeMap<String, Count>,
+    /// What came from addresses that are not the sender's own; in no direction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spoofed: Option<Count>,
     /// Records that came too late to be put in order.
     late: u64,
     /// Records outside the time asked for.
@@ -93,6 +99,21 @@ pub(super) struct Count {
     pub(super) attempts: u64,
 }
 
+/// A station whose addresses are not its own.
+#[derive(Debug, Serialize)]
+struct ReportSpoofer {
+    interface: String,
+    /// Of its frames; it may be forged, too.
+    mac: Option<String>,
+    reason: String,
+    /// The address that it used last.
+    address: String,
+    syns: u64,
+    attempts: u64,
+    first_seen: String,
+    last_seen: String,
+}
+
 /// A device.
 #[derive(Debug, Serialize)]
 pub(super) struct ReportDevice {
@@ -103,6 +124,12 @@ pub(super) struct ReportDevice {
     vendor: Option<String>,
     pub(super) interface: Option<String>,
     pub(super) basis: String,
+    /// MAC of the router that it is behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    router: Option<String>,
+    /// Whether several machines stand behind its MAC.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shared: bool,
     pub(super) syns: u64,
     pub(super) attempts: u64,
     pub(super) destinations: usize,
@@ -161,7 +188,7 @@ impl Report {
     ) -> Self {
         let mut devices: Vec<ReportDevice> = engine
             .devices()
-            .map(|(_, device)| ReportDevice::new(device, top))
+            .map(|(_, device)| ReportDevice::new(engine, device, top))
             .collect();
         devices.sort_by(|a, b| {
             (b.verdict, b.attempts, b.syns)
@@ -172,6 +199,7 @@ impl Report {
         let notes = Notes::new(engine, outcomes);
         let asked = engine.settings().window;
         let span = engine.totals().span;
+        let span = span.map(|(first, last)| (engine.wall(first), engine.wall(last)));
         Self {
             schema: SCHEMA,
             generated_at: generated_at.to_string(),
@@ -188,6 +216,7 @@ impl Report {
             inputs: outcomes.iter().map(Input::new).collect(),
             totals,
             devices,
+            spoofed: spoofed(engine),
             mail: None,
             notes,
             ports: engine.settings().ports.to_string(),
@@ -246,6 +275,10 @@ impl Totals {
                     (direction.to_string(), count)
                 })
                 .collect(),
+            spoofed: (totals.spoofed.syns > 0).then_some(Count {
+                syns: totals.spoofed.syns,
+                attempts: totals.spoofed.attempts,
+            }),
             late: totals.late,
             outside_window: totals.outside_window,
             unjudged: totals.unjudged,
@@ -256,7 +289,7 @@ impl Totals {
 }
 
 impl ReportDevice {
-    fn new(device: &Device, top: usize) -> Self {
+    fn new(engine: &Engine, device: &Device, top: usize) -> Self {
         let mac = device.mac().map(|mac| mac.to_string());
         let destinations = device.destinations();
         Self {
@@ -271,6 +304,8 @@ impl ReportDevice {
             vendor: None,
             interface: device.interface().map(|interface| interface.name()),
             basis: basis(device),
+            router: device.router().map(|mac| mac.to_string()),
+            shared: device.is_shared(),
             syns: device.syns,
             attempts: device.attempts,
             destinations: destinations.addresses,
@@ -280,12 +315,16 @@ impl ReportDevice {
                 unknown: device.attempts,
                 ..Outcomes::default()
             },
-            first_seen: device.first_seen.to_string(),
-            last_seen: device.last_seen.to_string(),
+            first_seen: engine.wall(device.first_seen).to_string(),
+            last_seen: engine.wall(device.last_seen).to_string(),
             peak_per_minute: device.peak_per_minute,
             verdict: device.verdict(),
             because: because(device),
-            findings: device.findings.iter().map(ReportFinding::new).collect(),
+            findings: device
+                .findings
+                .iter()
+                .map(|finding| ReportFinding::new(finding, engine.wall(finding.at)))
+                .collect(),
             top_destinations: device
                 .top_destinations(top)
                 .into_iter()
@@ -297,6 +336,27 @@ impl ReportDevice {
             mac,
         }
     }
+}
+
+/// Those that sent most first.
+fn spoofed(engine: &Engine) -> Vec<ReportSpoofer> {
+    let mut all: Vec<&Spoofer> = engine.spoofed().iter().collect();
+    all.sort_by_key(|it| {
+        let key = (it.interface, it.mac, it.reason);
+        (std::cmp::Reverse(it.count.syns), key)
+    });
+    all.into_iter()
+        .map(|it| ReportSpoofer {
+            interface: it.interface.to_string(),
+            mac: it.mac.map(|mac| mac.to_string()),
+            reason: it.reason.to_string(),
+            address: it.address.to_string(),
+            syns: it.count.syns,
+            attempts: it.count.attempts,
+            first_seen: engine.wall(it.first_seen).to_string(),
+            last_seen: engine.wall(it.last_seen).to_string(),
+        })
+        .collect()
 }
 
 /// On what grounds a device is named, as reports say it.
@@ -323,12 +383,12 @@ impl ReportDevice {
 }
 
 impl ReportFinding {
-    fn new(finding: &Finding) -> Self {
+    fn new(finding: &Finding, at: Timestamp) -> Self {
         Self {
             detector: finding.detector.to_string(),
             score: finding.score,
             threshold: finding.threshold,
-            at: finding.at.to_string(),
+            at: at.to_string(),
             at_attempt: finding.at_attempt,
         }
     }
