@@ -197,6 +197,12 @@ impl Who {
         })
     }
 
+    /// All names that are configured by hand, in no order.
+    pub fn hosts(&self) -> impl Iterator<Item = (IpAddr, &str)> {
+        let hosts = self.hosts.iter();
+        hosts.map(|(address, name)| (*address, name.as_str()))
+    }
+
     /// The name configured by hand for `address`.
     pub fn host(&self, address: IpAddr) -> Option<&str> {
         self.hosts.get(&address).map(String::as_str)

@@ -48,7 +48,7 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
     // Unknown to whoever chooses the addresses.
     let seed = RandomState::new().hash_one(0);
     let history = match flags.state_dir() {
-        Some(folder) => Some((Gatherer::new(seed), Writer::start(folder, clock.now())?)),
+        Some(folder) => Some((Gatherer::new(), Writer::start(folder, clock.now())?)),
         None => None,
     };
     let recorder = match &flags.record {

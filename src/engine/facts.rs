@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Device, DeviceDestinations};
+use super::{Device, DeviceDestinations, Engine};
 use crate::model::{DeviceBasis, Finding, Mac, Timestamp, Verdict};
 
 /// The facts about one device, each as a report says it.
@@ -46,10 +46,28 @@ impl Facts {
     pub fn verdict(&self) -> Verdict {
         Verdict::of(&self.findings)
     }
+
+    /// The router behind which it is, by its MAC.
+    pub fn router(&self) -> Option<Mac> {
+        self.basis.strip_prefix(DeviceBasis::BEHIND)?.parse().ok()
+    }
+}
+
+impl Engine {
+    /// What there is to say about `device`, with `top` of its destinations, by the time of day.
+    pub fn facts(&self, device: &Device, top: usize) -> Facts {
+        let mut facts = device.facts(top);
+        facts.first_seen = self.wall(facts.first_seen);
+        facts.last_seen = self.wall(facts.last_seen);
+        for finding in &mut facts.findings {
+            finding.at = self.wall(finding.at);
+        }
+        facts
+    }
 }
 
 impl Device {
-    /// What there is to say about it, with that many of its destinations.
+    /// What there is to say about it, with that many of its destinations, by the time that inputs bear.
     pub fn facts(&self, top: usize) -> Facts {
         Facts {
             id: self.key.to_string(),

@@ -286,7 +286,7 @@ impl Engine {
         // Offline it is asked only where somebody is to be named.
         let origin = self.who.is_live().then(|| self.origin(observation));
         if let Some(Origin::Spoofed(reason)) = origin {
-            self.spoofed(observation, reason, now);
+            self.count_spoofed(observation, reason, now);
             return;
         }
         let direction = self.who.direction(observation, &self.settings);
@@ -329,7 +329,7 @@ impl Engine {
     }
 
     /// Counts what nobody is accused of.
-    fn spoofed(&mut self, observation: &Observation, reason: Spoof, now: Timestamp) {
+    fn count_spoofed(&mut self, observation: &Observation, reason: Spoof, now: Timestamp) {
         let forged = self.spoofed.note(observation, reason, now);
         if forged.opens_attempt {
             self.effects.push(Effect::Spoofed {
@@ -355,7 +355,7 @@ impl Engine {
     }
 
     /// Sources that are not believed.
-    pub fn spoofers(&self) -> &Spoofed {
+    pub fn spoofed(&self) -> &Spoofed {
         &self.spoofed
     }
 

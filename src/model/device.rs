@@ -49,6 +49,9 @@ pub enum DeviceBasis {
 }
 
 impl DeviceBasis {
+    /// What stands before the MAC of a router.
+    pub const BEHIND: &str = "behind router ";
+
     /// Live: whether somebody but the packets themselves says so: the neighbour table or a lease.
     pub fn is_confirmed(self) -> bool {
         matches!(
@@ -63,7 +66,7 @@ impl fmt::Display for DeviceBasis {
         f.write_str(match self {
             Self::Address => "address",
             Self::LeaseNotValidThen => "lease (not valid then)",
-            Self::Router(mac) => return write!(f, "behind router {mac}"),
+            Self::Router(mac) => return write!(f, "{}{mac}", Self::BEHIND),
             Self::Interface => "interface",
             Self::Frame => "frame",
             Self::Lease => "lease",

@@ -38,7 +38,7 @@ pub struct Flags {
 pub enum Verb {
     /// Name the machines that send mail directly, from logs and captures: the one-shot answer.
     Report(Report),
-    /// List the devices that DHCP leases name.
+    /// List the devices behind this gateway, or those that DHCP leases name.
     Devices(Devices),
     /// Show what is made of a line, a log or a capture, and why it counts or does not.
     Explain(Explain),
@@ -109,12 +109,18 @@ pub struct Report {
 
 /// The flags of `devices`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Without --leases it asks this machine: the kernel's neighbour table, the lease files in their usual places, \
+/etc/hosts.
+
+Examples:
+  smtpwatch devices
   smtpwatch devices --leases /var/lib/misc/dnsmasq.leases
-  smtpwatch devices --leases /var/lib/dhcp/dhcpd.leases --json")]
+  smtpwatch devices --leases /var/lib/dhcp/dhcpd.leases --json"
+)]
 pub struct Devices {
-    /// DHCP leases (dnsmasq, ISC dhcpd, Kea); can be given again.
-    #[arg(long, value_name = "FILE", required = true)]
+    /// List those that these DHCP leases name (dnsmasq, ISC dhcpd, Kea), and nothing else; can be given again.
+    #[arg(long, value_name = "FILE")]
     pub leases: Vec<PathBuf>,
     /// Zone of the times shown [default: the system's].
     #[arg(long, value_name = "ZONE", value_parser = zone)]

@@ -1,13 +1,15 @@
 //! What limits an answer, said in notes for standard error, and in the exit status.
 
 use super::notice;
-use crate::engine::{Advice, Engine};
+use crate::engine::{Advice, Engine, Spoofer};
 use crate::model::{Direction, MICROS_PER_SECOND, Scope, Timestamp, Verdict};
 use crate::source::Outcome;
 use crate::store::Past;
 
 /// Why packets of a capture stay unseen.
 const UNREADABLE: [&str; 2] = ["link type", "truncated"];
+/// Of many, those that are named.
+const SHOWN: usize = 3;
 /// Above this share of late records the answer is not to be trusted: one in a hundred.
 const MAX_LATE_SHARE: u64 = 100;
 
@@ -62,6 +64,19 @@ impl Notes {
             notes.say(format!(
                 "attempts without a time of their own were counted and not judged: {}",
                 totals.unjudged
+            ));
+        }
+        if totals.spoofed.syns > 0 {
+            notes.say(spoofed(engine));
+        }
+        for (_, device) in engine
+            .devices()
+            .filter(|(_, it)| it.is_shared())
+            .take(SHOWN)
+        {
+            notes.say(format!(
+                "{}: several machines stand behind this MAC (a NAT or an access point); look there for which one it is",
+                device.key
             ));
         }
         if totals.evicted_devices > 0 {
@@ -215,6 +230,29 @@ impl Notes {
 
 fn is_too_late(late: u64, counted: u64) -> bool {
     late.saturating_mul(MAX_LATE_SHARE) > counted
+}
+
+/// Who uses addresses that are not his, those that do it most.
+fn spoofed(engine: &Engine) -> String {
+    let mut all: Vec<&Spoofer> = engine.spoofed().iter().collect();
+    all.sort_by_key(|it| {
+        let key = (it.interface, it.mac, it.reason);
+        (std::cmp::Reverse(it.count.syns), key)
+    });
+    let shown: Vec<String> = all
+        .iter()
+        .take(SHOWN)
+        .map(|it| {
+            let mac = it.mac.map(|mac| format!("/{mac}")).unwrap_or_default();
+            format!("{}{mac} as {}: {}", it.interface, it.address, it.reason)
+        })
+        .collect();
+    format!(
+        "{} SYNs bore addresses that are not their sender's, and count against nobody ({}{})",
+        engine.totals().spoofed.syns,
+        shown.join("; "),
+        if all.len() > SHOWN { "; ..." } else { "" },
+    )
 }
 
 fn wrong_lan(advice: &Advice) -> String {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::notes::Notes;
-use crate::engine::{self, Engine, Facts};
-use crate::model::{Clock, Direction, Finding, Scope, Timestamp, Verdict};
+use crate::engine::{self, Engine, Facts, SourceHealth, Spoofer};
+use crate::model::{Clock, Direction, Finding, Scope, SourceName, Timestamp, Verdict};
 use crate::settings;
 use crate::source::Outcome;
 use crate::store::Past;
@@ -31,6 +31,9 @@ pub(crate) struct Report {
     pub(super) totals: Totals,
     /// Each device, the worst first.
     pub(super) devices: Vec<ReportDevice>,
+    /// Stations that used addresses that are not theirs; evidence against nobody.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    spoofed: Vec<ReportSpoofer>,
     /// The mail server's part; none where no mail log was read.
     mail: Option<()>,
     /// What limits the answer.
@@ -78,6 +81,9 @@ pub(super) struct Totals {
     pub(super) suspicious: u64,
     /// Attempts by direction; those that were not asked for are counted here alone.
     pub(super) directions: BTreeMap<String, Count>,
+    /// What came from addresses that are not the sender's own; in no direction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spoofed: Option<Count>,
     /// Records that came too late to be put in order.
     late: u64,
     /// Records outside the time asked for.
@@ -97,6 +103,21 @@ pub(super) struct Count {
     pub(super) attempts: u64,
 }
 
+/// A station whose addresses are not its own.
+#[derive(Debug, Serialize)]
+struct ReportSpoofer {
+    interface: String,
+    /// Of its frames; it may be forged, too.
+    mac: Option<String>,
+    reason: String,
+    /// The address that it used last.
+    address: String,
+    syns: u64,
+    attempts: u64,
+    first_seen: String,
+    last_seen: String,
+}
+
 /// A device.
 #[derive(Debug, Serialize)]
 pub(super) struct ReportDevice {
@@ -107,6 +128,12 @@ pub(super) struct ReportDevice {
     vendor: Option<String>,
     pub(super) interface: Option<String>,
     pub(super) basis: String,
+    /// MAC of the router that it is behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    router: Option<String>,
+    /// Whether several machines stand behind its MAC.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shared: bool,
     pub(super) syns: u64,
     pub(super) attempts: u64,
     pub(super) destinations: usize,
@@ -153,6 +180,7 @@ struct Destination {
 /// What a report is made of, whoever knows it.
 struct Known<D> {
     devices: D,
+    spoofed: Vec<ReportSpoofer>,
     /// Devices that are counted and can no longer be told of.
     forgotten: u64,
     totals: engine::Totals,
@@ -175,17 +203,23 @@ impl Report {
         top: usize,
     ) -> Self {
         let settings = engine.settings();
-        let totals = engine.totals();
+        let mut totals = engine.totals();
+        totals.span = totals
+            .span
+            .map(|(first, last)| (engine.wall(first), engine.wall(last)));
+        let live = engine.health().sources().iter().map(Input::live);
+        let inputs = outcomes.iter().map(Input::new).chain(live);
         Self::of(
             Known {
-                devices: engine.devices().map(|(_, device)| device.facts(top)),
-                forgotten: totals.evicted_devices,
+                devices: engine.devices().map(|(_, device)| engine.facts(device, top)),
+                spoofed: spoofed(engine),
+                    forgotten: totals.evicted_devices,
                 totals,
                 scope: settings.scope,
                 window: settings.window,
                 ports: settings.ports.to_string(),
             },
-            outcomes.iter().map(Input::new).collect(),
+            inputs.collect(),
             Notes::new(engine, outcomes),
             generated_at,
         )
@@ -198,6 +232,7 @@ impl Report {
         Self::of(
             Known {
                 devices: past.devices.into_iter(),
+                spoofed: Vec::new(),
                 forgotten: 0,
                 totals: past.totals,
                 scope: Scope::Outbound,
@@ -241,6 +276,7 @@ impl Report {
             inputs,
             totals,
             devices,
+            spoofed: known.spoofed,
             mail: None,
             notes,
             ports: known.ports,
@@ -264,6 +300,25 @@ impl Input {
             },
             lost: outcome.lost,
             bad_time: outcome.bad_time,
+        }
+    }
+
+    /// A source of a live run.
+    fn live(source: &SourceHealth) -> Self {
+        Self {
+            name: source.source.to_string(),
+            kind: match source.source {
+                SourceName::Nflog => "nflog",
+                SourceName::Kmsg => "netfilter",
+                SourceName::Capture(_) => "capture",
+            },
+            bytes: 0,
+            records: source.events,
+            matched: source.events,
+            skipped: BTreeMap::new(),
+            clock: "exact",
+            lost: source.missed(),
+            bad_time: 0,
         }
     }
 
@@ -316,6 +371,10 @@ impl Totals {
                     (direction.to_string(), count)
                 })
                 .collect(),
+            spoofed: (totals.spoofed.syns > 0).then_some(Count {
+                syns: totals.spoofed.syns,
+                attempts: totals.spoofed.attempts,
+            }),
             late: totals.late,
             outside_window: totals.outside_window,
             unjudged: totals.unjudged,
@@ -330,6 +389,7 @@ impl ReportDevice {
         Self {
             verdict: device.verdict(),
             because: device.because(),
+            router: device.router().map(|mac| mac.to_string()),
             mac: device.mac.map(|mac| mac.to_string()),
             addresses: device
                 .addresses
@@ -341,6 +401,7 @@ impl ReportDevice {
             vendor: None,
             interface: device.interface,
             basis: device.basis,
+            shared: device.is_shared,
             syns: device.syns,
             attempts: device.attempts,
             destinations: device.destinations.addresses,
@@ -365,6 +426,27 @@ impl ReportDevice {
             id: device.id,
         }
     }
+}
+
+/// Those that sent most first.
+fn spoofed(engine: &Engine) -> Vec<ReportSpoofer> {
+    let mut all: Vec<&Spoofer> = engine.spoofed().iter().collect();
+    all.sort_by_key(|it| {
+        let key = (it.interface, it.mac, it.reason);
+        (std::cmp::Reverse(it.count.syns), key)
+    });
+    all.into_iter()
+        .map(|it| ReportSpoofer {
+            interface: it.interface.to_string(),
+            mac: it.mac.map(|mac| mac.to_string()),
+            reason: it.reason.to_string(),
+            address: it.address.to_string(),
+            syns: it.count.syns,
+            attempts: it.count.attempts,
+            first_seen: engine.wall(it.first_seen).to_string(),
+            last_seen: engine.wall(it.last_seen).to_string(),
+        })
+        .collect()
 }
 
 impl ReportDevice {

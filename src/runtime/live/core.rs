@@ -98,8 +98,7 @@ impl Core {
             troubles.extend(writer.troubles());
         }
         if let Some(recorder) = &mut self.recorder {
-            recorder.flush();
-            troubles.extend(recorder.trouble());
+            troubles.extend(recorder.flush().err().map(|error| error.to_string()));
         }
         for trouble in troubles {
             self.sink.say(&trouble, self.engine.wall(now));
@@ -137,8 +136,7 @@ impl Core {
             }
         }
         if let Some(mut recorder) = self.recorder.take() {
-            recorder.flush();
-            troubles.extend(recorder.trouble());
+            troubles.extend(recorder.flush().err().map(|error| error.to_string()));
             if recorder.unrecorded() > 0 {
                 troubles.push(format!(
                     "inputs that are missing from the recording: {}",

@@ -1,11 +1,12 @@
 //! Keys typed at the live table.
 
+use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+
+use crate::sys::readiness::Readiness;
 
 /// What was typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,33 +20,44 @@ pub(super) enum Typed {
 }
 
 /// The keyboard, where there is one.
-pub(super) struct Keys(Option<AsyncFd<io::Stdin>>);
+pub(super) struct Keys {
+    readiness: Option<Readiness>,
+    /// Whether more may wait than was read.
+    has_more: Cell<bool>,
+}
 
 impl Keys {
     /// Standard input, if it `is_wanted`.
     pub(super) fn open(is_wanted: bool) -> io::Result<Self> {
-        let open = || AsyncFd::with_interest(io::stdin(), Interest::READABLE);
-        is_wanted.then(open).transpose().map(Self)
+        let open = || Readiness::of(&io::stdin());
+        Ok(Self {
+            readiness: is_wanted.then(open).transpose()?,
+            has_more: Cell::new(false),
+        })
     }
 
     /// What is typed next.
     pub(super) async fn typed(&self) -> Typed {
-        let Some(stdin) = &self.0 else {
+        let Some(readiness) = &self.readiness else {
             return std::future::pending().await;
         };
-        let Ok(mut guard) = stdin.readable().await else {
-            return std::future::pending().await;
-        };
-        let typed = pending();
-        if typed.is_none() {
-            guard.clear_ready();
+        loop {
+            if self.has_more.get() {
+                match waiting() {
+                    Some(typed) => return typed,
+                    None => self.has_more.set(false),
+                }
+            }
+            if readiness.wait().await.is_err() {
+                return std::future::pending().await;
+            }
+            self.has_more.set(true);
         }
-        typed.unwrap_or(Typed::Other)
     }
 }
 
 /// The next event that waits; a keyboard that fails says nothing more.
-fn pending() -> Option<Typed> {
+fn waiting() -> Option<Typed> {
     if !event::poll(Duration::ZERO).unwrap_or(false) {
         return None;
     }

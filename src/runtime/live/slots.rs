@@ -1,15 +1,14 @@
 //! The sources of a live run: opened, read, and opened again when they fail.
 
 use std::future::poll_fn;
-use std::io;
 use std::task::Poll;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
 
 use super::Core;
 use crate::model::{Interface, Notice, SourceName, Timestamp};
 use crate::source::live::{self, Batch, Live, LiveError, Options};
+use crate::sys::readiness::Readiness;
 
 /// The sources of a live run.
 pub(crate) struct Slots {
@@ -20,7 +19,9 @@ pub(crate) struct Slots {
 
 struct Slot {
     source: SourceName,
-    live: Option<AsyncFd<Live>>,
+    live: Option<(Live, Readiness)>,
+    /// Whether more may wait than was read.
+    has_more: bool,
     /// The interface that went away, if that is why it does not work.
     missing: Option<Interface>,
 }
@@ -33,6 +34,7 @@ impl Slots {
             Ok(Slot {
                 source,
                 live: Some(live),
+                has_more: true,
                 missing: None,
             })
         };
@@ -51,11 +53,18 @@ impl Slots {
 
     /// The place of a source that has something to read.
     pub(super) async fn ready(&self) -> usize {
+        if let Some(place) = self.slots.iter().position(|slot| slot.has_more) {
+            // Others want to be heard, too.
+            yield_now().await;
+            return place;
+        }
         poll_fn(|context| {
             for (place, slot) in self.slots.iter().enumerate() {
-                let Some(live) = &slot.live else { continue };
+                let Some((_, readiness)) = &slot.live else {
+                    continue;
+                };
                 // An error of the poll comes back from the read, where it has words.
-                if live.poll_read_ready(context).is_ready() {
+                if readiness.poll_wait(context).is_ready() {
                     return Poll::Ready(place);
                 }
             }
@@ -67,18 +76,12 @@ impl Slots {
     /// Reads the source at `place` once.
     pub(super) fn read(&mut self, place: usize, core: &mut Core, now: Timestamp) {
         let slot = &mut self.slots[place];
-        let Some(live) = &mut slot.live else { return };
+        let Some((live, _)) = &mut slot.live else {
+            return;
+        };
         let batch = &mut self.batch;
-        let mut read = Ok(());
-        // It is ready until it says that there was nothing.
-        let _ = live.try_io_mut(Interest::READABLE, |live| {
-            read = live.read(now, batch);
-            if batch.is_drained {
-                Err(io::ErrorKind::WouldBlock.into())
-            } else {
-                Ok(())
-            }
-        });
+        let read = live.read(now, batch);
+        slot.has_more = !batch.is_drained;
         core.take_batch(slot.source, batch, now);
         if let Err(error) = read {
             slot.fail(&error, core, now);
@@ -88,8 +91,8 @@ impl Slots {
     /// Reads all of them until nothing is left.
     pub(super) fn drain(&mut self, core: &mut Core, now: Timestamp) {
         for place in 0..self.slots.len() {
-            while let Some(live) = &mut self.slots[place].live {
-                let read = live.get_mut().read(now, &mut self.batch);
+            while let Some((live, _)) = &mut self.slots[place].live {
+                let read = live.read(now, &mut self.batch);
                 let is_drained = self.batch.is_drained || read.is_err();
                 core.take_batch(self.slots[place].source, &mut self.batch, now);
                 if is_drained {
@@ -106,6 +109,7 @@ impl Slots {
                 && let Ok(live) = open(slot.source, &self.options)
             {
                 slot.live = Some(live);
+                slot.has_more = true;
                 if let Some(interface) = slot.missing.take() {
                     core.notice(Notice::InterfaceBack { interface }, now);
                 }
@@ -117,8 +121,8 @@ impl Slots {
 
     /// Interfaces have changed: what is known of their names may be wrong.
     pub(super) fn forget_interfaces(&mut self) {
-        for live in self.slots.iter_mut().filter_map(|slot| slot.live.as_mut()) {
-            live.get_mut().forget_interfaces();
+        for (live, _) in self.slots.iter_mut().filter_map(|slot| slot.live.as_mut()) {
+            live.forget_interfaces();
         }
     }
 }
@@ -126,6 +130,7 @@ impl Slots {
 impl Slot {
     fn fail(&mut self, error: &LiveError, core: &mut Core, now: Timestamp) {
         self.live = None;
+        self.has_more = false;
         if let Some(interface) = missing_interface(error) {
             self.missing = Some(interface);
             core.notice(Notice::InterfaceGone { interface }, now);
@@ -138,12 +143,15 @@ impl Slot {
     }
 }
 
-fn open(source: SourceName, options: &Options) -> Result<AsyncFd<Live>, LiveError> {
+fn open(source: SourceName, options: &Options) -> Result<(Live, Readiness), LiveError> {
     let live = live::open(source, options)?;
-    AsyncFd::with_interest(live, Interest::READABLE).map_err(|cause| LiveError::Watch {
-        source_name: source,
-        cause,
-    })
+    match Readiness::of(&live) {
+        Ok(readiness) => Ok((live, readiness)),
+        Err(cause) => Err(LiveError::Watch {
+            source_name: source,
+            cause,
+        }),
+    }
 }
 
 fn missing_interface(error: &LiveError) -> Option<Interface> {
