@@ -6,6 +6,7 @@ mod output;
 mod replay;
 mod report;
 mod rules;
+mod watch;
 
 use std::ffi::OsString;
 use std::io;
@@ -43,6 +44,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Report(flags) => report::run(&flags),
         Verb::Devices(flags) => devices::run(&flags),
         Verb::Explain(flags) => explain::run(&flags),
+        Verb::Watch(flags) => watch::run(&flags),
         Verb::Rules(flags) => rules::run(&flags),
         Verb::Replay(flags) => replay::run(&flags),
     }

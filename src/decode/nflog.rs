@@ -208,12 +208,9 @@ impl<'a> Iterator for Items<'a> {
             if self.rest.is_empty() {
                 return None;
             }
-            let (kind, body) = match self.split() {
-                Some(message) => message,
-                None => {
-                    self.rest = &[];
-                    return Some(Item::Broken);
-                }
+            let Some((kind, body)) = self.split() else {
+                self.rest = &[];
+                return Some(Item::Broken);
             };
             return Some(match kind {
                 NLMSG_NOOP | NLMSG_DONE => continue,

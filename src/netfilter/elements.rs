@@ -235,7 +235,7 @@ impl<K: Key> Set<K> {
     ///
     /// Each is added, deleted and added again in one batch: since Linux 6.12 adding alone renews
     /// the time, before it would leave the old one, and what is not there cannot be deleted. The
-    /// packet path sees the end of the batch only.
+    /// packet path sees the end of the batch only. An element's counter begins anew.
     pub(crate) fn add(
         &self,
         kernel: &mut Kernel,
@@ -269,7 +269,8 @@ impl<K: Key> Set<K> {
         })
     }
 
-    /// Deletes the elements with these keys, all at once; says how many were there.
+    /// Deletes the elements with these keys, all at once; says how many were there. Where one is
+    /// missing the kernel takes its time (10 ms) to take the batch back before it is tried anew.
     pub(crate) fn delete(&self, kernel: &mut Kernel, keys: &[K]) -> Result<usize, KernelError> {
         let mut keys: Vec<Encoded> = keys.iter().map(encoded).collect();
         keys.sort_unstable();
@@ -427,11 +428,13 @@ fn packets(element: &Attribute<'_>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::net::UdpSocket;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
     use proptest::prelude::*;
 
-    use super::super::testing::{RULESET, elements, in_namespace, nft};
+    use super::super::testing::{RULESET, elements, in_namespace, nft, run};
     use super::*;
     use crate::sys::capabilities::{Capability, drop_from_this_thread};
     use crate::sys::netlink_message::{Attributes, building::attribute};
@@ -770,6 +773,56 @@ mod tests {
                 assert!(whole > 0);
             });
         });
+    }
+
+    #[test]
+    fn a_device_is_held_while_its_element_is_renewed() {
+        in_namespace(|| {
+            run("ip", &["link", "set", "lo", "up"]);
+            nft("table inet smtpwatch {
+                counter held { }
+                counter passed { }
+                set quarantine4 { type ifname . ipv4_addr; flags timeout; }
+                chain output {
+                    type filter hook output priority 0; policy accept;
+                    oifname . ip daddr @quarantine4 counter name held drop
+                    counter name passed
+                }
+            }");
+            let kernel = &mut Kernel::open().unwrap();
+            let key = (Interface::new(b"lo"), Ipv4Addr::LOCALHOST);
+            QUARANTINE4.add(kernel, &[(key, MINUTE)]).unwrap();
+            let renewals = if std::env::var_os("SMTPWATCH_SOAK").is_some() {
+                20_000
+            } else {
+                1_000
+            };
+            let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let is_over = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    // Held back in output, each is refused here.
+                    while !is_over.load(Ordering::Relaxed) {
+                        assert!(sender.send_to(b"x", "127.0.0.1:25").is_err());
+                    }
+                });
+                for _ in 0..renewals {
+                    QUARANTINE4.add(kernel, &[(key, MINUTE)]).unwrap();
+                }
+                is_over.store(true, Ordering::Relaxed);
+            });
+            let counters = super::super::counters::read(kernel).unwrap();
+            let packets = |name: &str| counters.iter().find(|c| c.name == name).unwrap().packets;
+            assert_eq!(packets("passed"), 0);
+            assert!(packets("held") > 100, "{counters:?}");
+        });
+    }
+
+    #[test]
+    fn kernel_and_monitor_may_move_to_another_thread() {
+        fn moves<T: Send>() {}
+        moves::<Kernel>();
+        moves::<super::super::monitor::Monitor>();
     }
 
     fn read_back<K: Key + PartialEq + std::fmt::Debug>(key: K) {

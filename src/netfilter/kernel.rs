@@ -260,3 +260,70 @@ impl Kernel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDING: Step<'_> = Step {
+        doing: "adding to",
+        set: Some(c"quarantine4"),
+    };
+
+    fn refused(errno: i32, place: Place) -> Failure {
+        let refusal = Refusal {
+            errno,
+            sequence: 2,
+            offset: None,
+            text: Some("not\nso".to_owned()),
+        };
+        Failure::Refused(refusal, place)
+    }
+
+    fn text(failure: Failure) -> String {
+        let show = |key: &[u8]| Some(format!("{key:?}"));
+        ADDING.error(failure, show).to_string()
+    }
+
+    #[test]
+    fn each_refusal_says_what_and_why() {
+        let step = "adding to set quarantine4 of table inet smtpwatch: ";
+        for (failure, expected) in [
+            (
+                refused(libc::EPERM, Place::Unknown),
+                "not permitted; it needs CAP_NET_ADMIN in the user namespace that owns this \
+                 network namespace: run smtpwatch as root or give it that capability",
+            ),
+            (
+                refused(libc::EOPNOTSUPP, Place::Unknown),
+                "this kernel has no nf_tables (CONFIG_NF_TABLES; `modprobe nf_tables` loads the module)",
+            ),
+            (
+                io::Error::from_raw_os_error(libc::EPROTONOSUPPORT).into(),
+                "this kernel has no nf_tables (CONFIG_NF_TABLES; `modprobe nf_tables` loads the module)",
+            ),
+            (
+                refused(libc::ENOENT, Place::Table),
+                "there is no table inet smtpwatch; `smtpwatch rules install` puts it in place",
+            ),
+            (
+                refused(libc::EBUSY, Place::Element(vec![7])),
+                "element [7]: Device or resource busy (os error 16); the kernel says: not\\nso",
+            ),
+            (
+                Failure::Interrupted,
+                "the rules changed each time while they were read; try again",
+            ),
+            (Failure::NoAnswer, "the kernel gave no whole answer"),
+            (
+                io::Error::from_raw_os_error(libc::EBADF).into(),
+                "Bad file descriptor (os error 9)",
+            ),
+        ] {
+            assert_eq!(text(failure), format!("{step}{expected}"));
+        }
+        for place in [Place::Set, Place::Unknown] {
+            assert!(text(refused(libc::ENOENT, place)).contains("has no set quarantine4"));
+        }
+    }
+}

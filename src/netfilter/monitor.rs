@@ -12,7 +12,7 @@ use crate::model::Process;
 use crate::sys::netlink_message::{Malformed, Message, messages};
 use crate::sys::nftables::{DELETE_ELEMENT, INET, NEW_ELEMENT, Notifications, SUBSYSTEM};
 
-/// What the queue holds until it is read: a transaction of some 20,000 elements.
+/// What the queue holds until it is read; a transaction of 10,000 elements fits.
 const QUEUE: usize = 4 << 20;
 /// Changes that one call gives; the rest waits for the next.
 const MAX_CHANGES: usize = 64;
@@ -81,6 +81,7 @@ pub(crate) struct Touched {
 pub(crate) struct Monitor {
     notifications: Notifications,
     gathered: Gathered,
+    has_overflowed: bool,
 }
 
 impl Monitor {
@@ -90,6 +91,7 @@ impl Monitor {
         Ok(Self {
             notifications,
             gathered: Gathered::default(),
+            has_overflowed: false,
         })
     }
 
@@ -100,9 +102,16 @@ impl Monitor {
         while changes.len() < MAX_CHANGES {
             match self.notifications.receive() {
                 Ok(Some(datagram)) => self.gathered.take(datagram, &mut changes),
-                Ok(None) => break,
+                Ok(None) => {
+                    if mem::take(&mut self.has_overflowed) {
+                        self.gathered.lose(&mut changes);
+                    }
+                    break;
+                }
+                // Once it has overflowed the queue takes nothing, and says so no more, until it
+                // has been read to its end: only who looks then sees all.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    self.gathered.lose(&mut changes);
+                    self.has_overflowed = true;
                 }
                 Err(error) => return Err(failed(error, "reading")),
             }
@@ -216,6 +225,7 @@ mod tests {
 
     use nix::poll::{PollFd, PollFlags, poll};
     use proptest::prelude::*;
+    use tokio::time::timeout;
 
     use super::super::elements::QUARANTINE_MAC;
     use super::super::kernel::Kernel;
@@ -223,6 +233,7 @@ mod tests {
     use super::*;
     use crate::model::{Interface, Mac};
     use crate::sys::netlink_message::building::{attribute, message};
+    use crate::sys::readiness::Readiness;
 
     /// The one change that waits.
     fn only(monitor: &mut Monitor) -> Commit {
@@ -341,6 +352,7 @@ mod tests {
             let mut monitor = Monitor {
                 notifications: Notifications::open(4096).unwrap(),
                 gathered: Gathered::default(),
+                has_overflowed: false,
             };
             let keys: Vec<_> = (0..200)
                 .map(|n| ((Interface::new(b"lan0"), Mac([2, 0, 0, 0, 0, n])), None))
@@ -356,27 +368,56 @@ mod tests {
                 }
                 changes.extend(more);
             }
-            assert!(changes.contains(&Change::Missed), "{changes:?}");
+            // Told at the end, when what was lost can be seen by looking.
+            assert_eq!(changes.last(), Some(&Change::Missed), "{changes:?}");
+            let missed = changes.iter().filter(|change| **change == Change::Missed);
+            assert_eq!(missed.count(), 1);
             nft("flush ruleset");
             assert!(only(&mut monitor).touched.deleted_ours);
         });
     }
 
     #[test]
-    fn waiting_costs_nothing_and_wakes_at_once() {
+    fn it_wakes_a_task_that_waits() {
         in_namespace(|| {
             nft(RULESET);
-            let mut monitor = Monitor::open().unwrap();
-            thread::scope(|scope| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(async {
+                let mut monitor = Monitor::open().unwrap();
+                let readiness = Readiness::of(&monitor).unwrap();
                 let mut kernel = Kernel::open().unwrap();
-                scope.spawn(move || {
-                    thread::sleep(Duration::from_millis(50));
-                    let key = (Interface::new(b"lan0"), Mac([2; 6]));
-                    QUARANTINE_MAC.add(&mut kernel, &[(key, None)]).unwrap();
-                });
-                assert_eq!(monitor.read().unwrap(), []);
-                assert!(only(&mut monitor).touched.added_elements);
+                let key = (Interface::new(b"lan0"), Mac([2; 6]));
+                for _ in 0..3 {
+                    let change = thread::spawn(move || {
+                        thread::sleep(Duration::from_millis(20));
+                        QUARANTINE_MAC.add(&mut kernel, &[(key, None)]).unwrap();
+                        kernel
+                    });
+                    let mut heard = Vec::new();
+                    while heard.is_empty() {
+                        let woken = timeout(Duration::from_secs(2), readiness.wait());
+                        woken.await.unwrap().unwrap();
+                        heard = monitor.read().unwrap();
+                    }
+                    kernel = change.join().unwrap();
+                    assert!(matches!(
+                        &heard[..],
+                        [Change::Committed(commit)] if commit.touched.added_elements
+                    ));
+                    assert_eq!(monitor.read().unwrap(), []);
+                }
             });
+        });
+    }
+
+    #[test]
+    fn no_child_process_inherits_the_sockets() {
+        in_namespace(|| {
+            let monitor = Monitor::open().unwrap();
+            let flags = nix::fcntl::fcntl(monitor.as_fd(), nix::fcntl::F_GETFD).unwrap();
+            assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
         });
     }
 

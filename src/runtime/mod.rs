@@ -1,7 +1,8 @@
 //! Floor 7: what runs the engine. Here: the offline run, in which inputs are merged by record time
-//! and handed in until they end.
+//! and handed in until they end; and the live run ([`live`]).
 
 pub(crate) mod clock;
+pub(crate) mod live;
 mod merge;
 mod offline;
 mod progress;

@@ -3,6 +3,7 @@
 
 mod replay;
 pub mod rules;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -41,6 +42,8 @@ pub enum Verb {
     Devices(Devices),
     /// Show what is made of a line, a log or a capture, and why it counts or does not.
     Explain(Explain),
+    /// Watch the network as it happens, name the machines that send mail directly, and say so.
+    Watch(Box<watch::Watch>),
     /// The firewall rules that show who sends mail: print, install, remove or check them.
     Rules(rules::Rules),
     /// Run a recorded watch again: the same inputs, and the same events.
@@ -181,7 +184,7 @@ impl Counting {
     }
 
     /// The settings that these flags make, the others at their defaults.
-    fn settings(&self) -> Settings {
+    pub fn settings(&self) -> Settings {
         let defaults = Settings::default();
         Settings {
             ports: Ports::new(self.port.iter().copied()),

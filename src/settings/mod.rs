@@ -233,6 +233,17 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// For a run of weeks in little memory.
+    pub fn live() -> Self {
+        Self {
+            devices: 8_192,
+            destinations: 262_144,
+            ..Self::default()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -54,8 +54,14 @@ pub(crate) const MAX_KEY: u32 = 64;
 /// Elements of one message; with the longest key (a nest of 4, key 4 + 4 + 64, timeout 12 bytes)
 /// they stay under the 64 KiB that an attribute's 16 bits of length can hold.
 const ELEMENTS_A_MESSAGE: usize = 700;
+const ELEMENT: usize = 4 + 4 + 4 + MAX_KEY as usize + 12;
+const _: () = assert!(ELEMENTS_A_MESSAGE * ELEMENT < u16::MAX as usize);
+/// `NFT_NAME_MAXLEN`, with the NUL.
+const MAX_NAME: usize = 256;
 /// Larger than any datagram of the kernel: dumps come in at most 32 KiB, acknowledgements in less.
 const RECEIVE_BUFFER: usize = 64 * 1024;
+/// What any socket's send buffer holds (`net.core.wmem_default` is some 208 KiB).
+const SMALL: usize = 32 * 1024;
 /// libnftnl's numbers of a set's and an element's attributes.
 const TABLE_NAME: u16 = number(nftnl_sys::NFTNL_SET_TABLE);
 const SET_NAME: u16 = number(nftnl_sys::NFTNL_SET_NAME);
@@ -111,9 +117,11 @@ impl Socket {
     /// Sends all parts as one datagram, however many they are.
     fn send(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
         let length = parts.iter().map(|part| part.len()).sum::<usize>();
-        // Beyond the buffer the kernel refuses with EMSGSIZE. Without the right to enlarge it
-        // there is none to change rules either, and the kernel says so in its answer.
-        let _ = setsockopt(&self.as_fd(), SndBufForce, &(length + MAX_REQUEST));
+        if length > SMALL {
+            // What exceeds the buffer is refused with EMSGSIZE. Without the right to enlarge it
+            // there is none to change rules either.
+            setsockopt(&self.as_fd(), SndBufForce, &length)?;
+        }
         let address = None::<&NetlinkAddr>;
         let fd = self.as_fd().as_raw_fd();
         loop {
@@ -453,6 +461,9 @@ impl Elements {
         let list =
             Self(NonNull::new(unsafe { nftnl_sys::nftnl_set_alloc() }).ok_or_else(no_memory)?);
         for (attribute, name) in [(TABLE_NAME, table), (SET_NAME, set)] {
+            if name.count_bytes() >= MAX_NAME {
+                return Err(Errno::ENAMETOOLONG.into());
+            }
             // SAFETY: the set lives, and the name, which is copied, ends with a NUL.
             let copied =
                 unsafe { nftnl_sys::nftnl_set_set_str(list.0.as_ptr(), attribute, name.as_ptr()) };
@@ -502,9 +513,8 @@ struct ElementsMessage {
     sequence: Cell<u32>,
 }
 
-// SAFETY: at most ELEMENTS_A_MESSAGE elements of at most 88 bytes (see there) and two names make
-// less than 64 KiB, which is below `nft_nlmsg_maxsize`. Names longer than the kernel takes are
-// constants that nobody writes.
+// SAFETY: at most ELEMENTS_A_MESSAGE elements make less than 64 KiB (asserted there), and the two
+// names and headers less than the page that `nft_nlmsg_maxsize` has beyond that.
 unsafe impl nftnl::NlMsg for ElementsMessage {
     unsafe fn write(&self, buffer: *mut c_void, sequence: u32, operation: nftnl::MsgType) {
         let (message, flags) = match operation {

@@ -185,7 +185,7 @@ fn number<'a>(number: u64) -> Cell<'a> {
 fn time_of_day(time: Timestamp, zone: &TimeZone) -> String {
     match jiff::Timestamp::from_microsecond(time.as_micros()) {
         Ok(timestamp) => timestamp
-            .to_zoned(zone.clone())
+            .to_zoned_datetime(zone.clone())
             .strftime("%T")
             .to_string(),
         Err(_) => time.to_string(),

@@ -435,7 +435,7 @@ fn check_segment(segment: &Segment) {
     let _ = (segment.flags.fin(), segment.flags.rst());
 }
 
-/// A netlink datagram of nfnetlink_log; and its first bytes as a message's attributes.
+/// A netlink datagram of `nfnetlink_log`; and its first bytes as a message's attributes.
 pub(crate) fn nflog(data: &[u8]) {
     for item in nflog::items(data) {
         if let Item::Packet(message) = item {

@@ -4,7 +4,7 @@ use super::Sink;
 use crate::engine::{Engine, Input};
 use crate::model::{LossKind, Notice, SourceName, Timestamp};
 use crate::recording::Recorder;
-use crate::source::Batch;
+use crate::source::live::Batch;
 use crate::store::{Gatherer, Writer};
 
 /// The engine of a live run.
@@ -18,18 +18,18 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// `engine`, shown by `sink`.
+    /// `engine`, shown by `sink`, recorded and kept where that is asked for.
     pub(crate) fn new(
         engine: Engine,
         sink: Sink,
         recorder: Option<Recorder>,
-        history: Option<Writer>,
+        history: Option<(Gatherer, Writer)>,
     ) -> Self {
         Self {
             engine,
             sink,
             recorder,
-            history: history.map(|writer| (Gatherer::new(), writer)),
+            history,
             losses: Vec::new(),
         }
     }
@@ -42,24 +42,25 @@ impl Core {
         self.engine.handle(input, now);
         for effect in self.engine.effects() {
             self.sink.show(effect, &self.engine, now);
-            if let Some((gatherer, _)) = &mut self.history {
-                gatherer.note(effect, &self.engine, now);
-            }
+        }
+        if let Some((gatherer, _)) = &mut self.history {
+            gatherer.note(&self.engine, now);
         }
     }
 
-    /// Hands in what a source read.
+    /// Hands in what `source` read.
     pub(super) fn take_batch(&mut self, source: SourceName, batch: &mut Batch, now: Timestamp) {
-        let events = batch.observations.len() as u64;
         for observation in batch.observations.drain(..) {
             self.take(Input::Syn(observation), now);
         }
         for (kind, events) in batch.lost.drain(..) {
             self.lose(source, kind, events);
         }
+        let events = batch.events;
         if events > 0 {
             self.take(Input::Arrived { source, events }, now);
         }
+        batch.clear();
     }
 
     /// Notes a loss, to be told at the next tick.
@@ -75,8 +76,8 @@ impl Core {
         }
     }
 
-    /// Time has passed: losses are told, and what was gathered is handed on.
-    pub(super) fn tick(&mut self, now: Timestamp) {
+    /// Tells the engine what was lost.
+    pub(super) fn tell_losses(&mut self, now: Timestamp) {
         for (source, kind, events) in std::mem::take(&mut self.losses) {
             let lost = Input::Lost {
                 source,
@@ -85,19 +86,25 @@ impl Core {
             };
             self.take(lost, now);
         }
+    }
+
+    /// Time has passed: losses are told, and what was gathered is handed on.
+    pub(super) fn tick(&mut self, now: Timestamp) {
+        self.tell_losses(now);
         self.take(Input::Tick, now);
+        let mut troubles = Vec::new();
         if let Some((gatherer, writer)) = &mut self.history {
             writer.submit(gatherer.drain(&self.engine, now));
-            for trouble in writer.troubles() {
-                self.sink.say(&trouble);
-            }
+            troubles.extend(writer.troubles());
         }
-        if let Some(recorder) = &mut self.recorder
-            && let Err(error) = recorder.flush()
-        {
-            self.sink.say(&error.to_string());
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush();
+            troubles.extend(recorder.trouble());
         }
-        self.sink.refresh(&self.engine, now);
+        for trouble in troubles {
+            self.sink.say(&trouble, self.engine.wall(now));
+        }
+        self.sink.refresh(&self.engine);
     }
 
     /// Tells `notice` to the engine.
@@ -105,6 +112,7 @@ impl Core {
         self.take(Input::Notice(notice), now);
     }
 
+    /// Where it is shown.
     pub(super) fn sink(&mut self) -> &mut Sink {
         &mut self.sink
     }
@@ -117,12 +125,26 @@ impl Core {
     /// Ends everything that follows the engine; answers it, and what could not be kept.
     pub(super) fn finish(mut self, now: Timestamp) -> (Engine, Sink, Vec<String>) {
         let mut troubles = Vec::new();
-        if let Some((mut gatherer, mut writer)) = self.history.take() {
+        if let Some((mut gatherer, writer)) = self.history.take() {
             writer.submit(gatherer.drain(&self.engine, now));
-            troubles.extend(writer.finish());
+            let (unwritten, left) = writer.finish();
+            troubles.extend(left);
+            if unwritten.attempts > 0 {
+                troubles.push(format!(
+                    "attempts that are missing from the history: {}",
+                    unwritten.attempts
+                ));
+            }
         }
         if let Some(mut recorder) = self.recorder.take() {
-            troubles.extend(recorder.flush().err().map(|error| error.to_string()));
+            recorder.flush();
+            troubles.extend(recorder.trouble());
+            if recorder.unrecorded() > 0 {
+                troubles.push(format!(
+                    "inputs that are missing from the recording: {}",
+                    recorder.unrecorded()
+                ));
+            }
         }
         (self.engine, self.sink, troubles)
     }

@@ -4,15 +4,13 @@
 use std::collections::VecDeque;
 use std::io;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-
 use super::Core;
 use crate::engine::Input;
 use crate::model::{LossKind, MICROS_PER_SECOND, Notice, Process, SourceName, Timestamp};
 use crate::netfilter::{self, Backend, Change, Commit, Matched, Monitor};
 use crate::runtime::clock::LiveClock;
 use crate::settings::rules::Rules;
+use crate::sys::readiness::Readiness;
 
 /// The time within which rules are put back no more often than asked for.
 const HEALING: i64 = 600 * MICROS_PER_SECOND;
@@ -29,7 +27,7 @@ struct Post {
     backend: Backend,
     rules: Rules,
     /// The kernel's news of changes; none where it tells none.
-    monitor: Option<AsyncFd<Monitor>>,
+    monitor: Option<(Monitor, Readiness)>,
     keeps_rules: bool,
     max_heals: usize,
     heals: VecDeque<Timestamp>,
@@ -74,7 +72,10 @@ impl Guard {
     pub(super) fn listen(&mut self) -> io::Result<()> {
         if let Some(post) = &mut self.0 {
             post.monitor = match Monitor::open() {
-                Ok(monitor) => Some(AsyncFd::with_interest(monitor, Interest::READABLE)?),
+                Ok(monitor) => {
+                    let readiness = Readiness::of(&monitor)?;
+                    Some((monitor, readiness))
+                }
                 // A kernel without nf_tables has nothing to tell; its rules are looked at in turn.
                 Err(_) => None,
             };
@@ -87,7 +88,7 @@ impl Guard {
         let monitor = self.0.as_ref().and_then(|post| post.monitor.as_ref());
         match monitor {
             // An error comes back from the read.
-            Some(monitor) => drop(monitor.readable().await),
+            Some((_, readiness)) => drop(readiness.wait().await),
             None => std::future::pending().await,
         }
     }
@@ -146,24 +147,19 @@ impl Post {
 
     fn changes(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
-        let Some(monitor) = &mut self.monitor else {
+        let Some((monitor, _)) = &mut self.monitor else {
             return changes;
         };
-        // It is ready until it gives nothing.
-        while let Ok(()) = monitor.try_io_mut(Interest::READABLE, |monitor| {
+        loop {
             match monitor.read() {
-                Ok(read) if read.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
-                Ok(read) => {
-                    changes.extend(read);
-                    Ok(())
-                }
-                Err(error) => {
+                Ok(read) if read.is_empty() => return changes,
+                Ok(read) => changes.extend(read),
+                Err(_) => {
                     changes.push(Change::Missed);
-                    Err(io::Error::other(error))
+                    return changes;
                 }
             }
-        }) {}
-        changes
+        }
     }
 
     fn may_concern_us(&self, commit: &Commit) -> bool {

@@ -14,15 +14,15 @@ mod slots;
 use std::io;
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::clock::LiveClock;
 use crate::engine::{Engine, Input};
 use crate::model::{Notice, SourceName, Timestamp};
-use crate::source::Inventory;
+use crate::source::inventory::Inventory;
+use crate::sys::readiness::Readiness;
 
 pub(crate) use self::core::Core;
 pub(crate) use guard::Guard;
@@ -66,11 +66,13 @@ pub(crate) struct Ended {
 }
 
 impl Live {
+    /// What it runs on: one thread, which owns everything.
+    pub(crate) fn runtime() -> io::Result<Runtime> {
+        Builder::new_current_thread().enable_all().build()
+    }
+
     /// Runs until its end.
-    pub(crate) fn run(self) -> io::Result<Ended> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+    pub(crate) fn run(self, runtime: &Runtime) -> io::Result<Ended> {
         runtime.block_on(self.watch())
     }
 
@@ -80,7 +82,8 @@ impl Live {
         let keys = Keys::open(self.core.sink().has_keys())?;
         let mut ticks = ticks();
         let mut tick = 0_u64;
-        let inventory = AsyncFd::with_interest(self.inventory.fd()?, Interest::READABLE)?;
+        let inventory = Readiness::of(&self.inventory)?;
+        self.guard.listen()?;
         self.begin();
         loop {
             tokio::select! {
@@ -99,12 +102,9 @@ impl Live {
                         break;
                     }
                 }
-                () = self.guard.changed() => {
-                    let now = self.clock.now();
-                    self.guard.look(&mut self.core, now, || self.clock.now());
-                }
-                ready = inventory.readable() => {
-                    ready?.clear_ready();
+                () = self.guard.changed() => self.guard.look(&mut self.core, &self.clock),
+                ready = inventory.wait() => {
+                    ready?;
                     self.news();
                 }
                 place = self.slots.ready() => self.read(place),
@@ -132,7 +132,14 @@ impl Live {
     /// Hands in what the network has to say of itself.
     fn news(&mut self) {
         let now = self.clock.now();
-        for input in self.inventory.read(now) {
+        let news = self.inventory.read(now).unwrap_or_else(|error| {
+            self.core.sink().say(&error.to_string(), now);
+            Vec::new()
+        });
+        for complaint in self.inventory.complaints() {
+            self.core.sink().say(&complaint.to_string(), now);
+        }
+        for input in news {
             if matches!(input, Input::Topology(_)) {
                 self.slots.forget_interfaces();
             }
@@ -148,7 +155,7 @@ impl Live {
         }
         self.news();
         self.slots.retry(&mut self.core, now);
-        self.guard.tick(&mut self.core, now, || self.clock.now());
+        self.guard.tick(&mut self.core, &self.clock);
         if number.is_multiple_of(COUNTED) {
             self.guard.count(&mut self.core, now);
         }
@@ -164,7 +171,8 @@ impl Live {
         let now = self.clock.now();
         self.slots.drain(&mut self.core, now);
         self.core.tick(now);
-        self.guard.recount(&mut self.core, now);
+        // What was matched by the count before has had its time by now.
+        self.guard.count(&mut self.core, now);
         let left = self.guard.remove();
         self.core.tick(now);
         let (engine, sink, mut troubles) = self.core.finish(now);

@@ -46,6 +46,7 @@ impl Sink {
     pub(crate) fn open(
         shown: Shown,
         zone: TimeZone,
+        title: String,
         is_loud: bool,
         is_quiet: bool,
     ) -> io::Result<Self> {
@@ -59,14 +60,9 @@ impl Sink {
             zone,
             is_loud,
             is_quiet,
-            title: String::new(),
+            title,
             has_news: true,
         })
-    }
-
-    /// Says what runs.
-    pub(crate) fn entitle(&mut self, title: String) {
-        self.title = title;
     }
 
     /// Whether keys are typed at it.

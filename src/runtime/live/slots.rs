@@ -9,12 +9,12 @@ use tokio::io::unix::AsyncFd;
 
 use super::Core;
 use crate::model::{Interface, Notice, SourceName, Timestamp};
-use crate::source::{Batch, Live, LiveError, LiveOptions};
+use crate::source::live::{self, Batch, Live, LiveError, Options};
 
 /// The sources of a live run.
 pub(crate) struct Slots {
     slots: Vec<Slot>,
-    options: LiveOptions,
+    options: Options,
     batch: Batch,
 }
 
@@ -27,7 +27,7 @@ struct Slot {
 
 impl Slots {
     /// Opens `sources`; each must work at the start.
-    pub(crate) fn open(sources: &[SourceName], options: LiveOptions) -> Result<Self, LiveError> {
+    pub(crate) fn open(sources: &[SourceName], options: Options) -> Result<Self, LiveError> {
         let open = |&source: &SourceName| {
             let live = open(source, &options)?;
             Ok(Slot {
@@ -73,7 +73,7 @@ impl Slots {
         // It is ready until it says that there was nothing.
         let _ = live.try_io_mut(Interest::READABLE, |live| {
             read = live.read(now, batch);
-            if batch.is_empty() {
+            if batch.is_drained {
                 Err(io::ErrorKind::WouldBlock.into())
             } else {
                 Ok(())
@@ -90,7 +90,7 @@ impl Slots {
         for place in 0..self.slots.len() {
             while let Some(live) = &mut self.slots[place].live {
                 let read = live.get_mut().read(now, &mut self.batch);
-                let is_drained = self.batch.is_empty() || read.is_err();
+                let is_drained = self.batch.is_drained || read.is_err();
                 core.take_batch(self.slots[place].source, &mut self.batch, now);
                 if is_drained {
                     break;
@@ -126,7 +126,7 @@ impl Slots {
 impl Slot {
     fn fail(&mut self, error: &LiveError, core: &mut Core, now: Timestamp) {
         self.live = None;
-        if let Some(interface) = error.missing_interface() {
+        if let Some(interface) = missing_interface(error) {
             self.missing = Some(interface);
             core.notice(Notice::InterfaceGone { interface }, now);
         }
@@ -138,7 +138,17 @@ impl Slot {
     }
 }
 
-fn open(source: SourceName, options: &LiveOptions) -> Result<AsyncFd<Live>, LiveError> {
-    let live = Live::open(source, options)?;
-    AsyncFd::with_interest(live, Interest::READABLE).map_err(|cause| LiveError::watch(source, cause))
+fn open(source: SourceName, options: &Options) -> Result<AsyncFd<Live>, LiveError> {
+    let live = live::open(source, options)?;
+    AsyncFd::with_interest(live, Interest::READABLE).map_err(|cause| LiveError::Watch {
+        source_name: source,
+        cause,
+    })
+}
+
+fn missing_interface(error: &LiveError) -> Option<Interface> {
+    match error {
+        LiveError::InterfaceGone { interface, .. } => Some(*interface),
+        _ => None,
+    }
 }

@@ -1,6 +1,5 @@
 //! The flags of `watch`.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +7,8 @@ use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
 use super::{Counting, or_system, zone};
-use crate::settings::Settings;
+use crate::settings::rules::{At, BackendChoice, GROUP, PartialRules, Prefix};
+use crate::settings::{Ports, Router};
 
 /// The flags of `watch`.
 #[derive(Debug, Args)]
@@ -46,7 +46,7 @@ pub struct Watch {
     pub leases: Vec<PathBuf>,
     /// A router in the LAN that no route of this machine names; can be given again.
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
-    pub router: Vec<IpAddr>,
+    pub router: Vec<Router>,
     /// Where the history is kept; - keeps none.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/smtpwatch")]
     pub state_dir: PathBuf,
@@ -70,9 +70,21 @@ pub struct Watch {
     pub quiet: bool,
 }
 
-/// What becomes of the rules.
+/// The rules, and what becomes of them.
 #[derive(Debug, Args)]
 pub struct Installing {
+    /// The kernel's firewall to use; auto is nft where it works.
+    #[arg(long, value_enum, default_value_t)]
+    pub backend: BackendChoice,
+    /// Where the rules look [default: prerouting with nft, forward with iptables].
+    #[arg(long, value_enum)]
+    at: Option<At>,
+    /// NFLOG group [default: 25].
+    #[arg(long, value_name = "N")]
+    group: Option<u16>,
+    /// What the records of the rules begin with [default: "smtpwatch: "; with --no-rules any].
+    #[arg(long, value_name = "TEXT")]
+    pub prefix: Option<Prefix>,
     /// Install no rules: somebody else's log what is to be seen.
     #[arg(long, conflicts_with_all = ["keep_rules", "backend", "at"])]
     pub no_rules: bool,
@@ -81,7 +93,25 @@ pub struct Installing {
     pub keep_rules: bool,
     /// Times in ten minutes that rules which another program took away are put back.
     #[arg(long, value_name = "N", default_value_t = 3)]
-    pub max_heals: u32,
+    pub max_heals: usize,
+}
+
+impl Installing {
+    /// What was said about the rules that watch `ports`.
+    pub fn partial(&self, ports: &Ports) -> PartialRules {
+        PartialRules {
+            ports: Some(ports.clone()),
+            via: None,
+            at: self.at,
+            group: self.group,
+            prefix: self.prefix.clone(),
+        }
+    }
+
+    /// The NFLOG group to read.
+    pub fn group(&self) -> u16 {
+        self.group.unwrap_or(GROUP)
+    }
 }
 
 /// Where observations come from.
@@ -124,11 +154,6 @@ impl Watch {
     /// The zone of output.
     pub fn zone(&self) -> TimeZone {
         or_system(self.timezone.as_ref())
-    }
-
-    /// The settings that these flags make.
-    pub fn resolve(&self) -> Settings {
-        self.counting.settings()
     }
 
     /// Where the history is kept, where one is.

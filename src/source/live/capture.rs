@@ -35,7 +35,7 @@ pub(crate) struct Capture {
     interface: Interface,
     /// Its index, for another may take its name; none of all interfaces together.
     index: Option<u32>,
-    capture: pcap::Capture<Active>,
+    frames: pcap::Capture<Active>,
     link: LinkType,
     ports: Ports,
     rule: RuleId,
@@ -94,7 +94,7 @@ impl Capture {
         Ok(Self {
             interface,
             index,
-            capture,
+            frames: capture,
             link,
             ports: options.ports.clone(),
             rule: super::super::part::rule(SOURCE, name.as_bytes()),
@@ -117,7 +117,7 @@ impl Capture {
         let mut left = usize::try_from(MAX_EVENTS).unwrap_or(usize::MAX);
         let mut has_read = false;
         while left > 0 {
-            let mut frames = Frames {
+            let mut taker = Taker {
                 interface,
                 link: self.link,
                 ports: &self.ports,
@@ -127,8 +127,8 @@ impl Capture {
                 batch: &mut *batch,
             };
             let taken = self
-                .capture
-                .dispatch(Some(left), |frame| frames.take(frame.data))
+                .frames
+                .dispatch(Some(left), |frame| taker.take(frame.data))
                 .map_err(failed)?;
             if taken == 0 {
                 batch.is_drained = true;
@@ -138,7 +138,7 @@ impl Capture {
             left = left.saturating_sub(taken);
         }
         if has_read {
-            let dropped = self.capture.stats().map_err(failed)?.dropped;
+            let dropped = self.frames.stats().map_err(failed)?.dropped;
             let more = dropped.wrapping_sub(self.dropped);
             batch.lose(LossKind::QueueFull, u64::from(more));
             self.dropped = dropped;
@@ -178,7 +178,7 @@ impl Capture {
 }
 
 /// What takes frames.
-struct Frames<'a> {
+struct Taker<'a> {
     interface: Interface,
     link: LinkType,
     ports: &'a Ports,
@@ -188,7 +188,7 @@ struct Frames<'a> {
     batch: &'a mut Batch,
 }
 
-impl Frames<'_> {
+impl Taker<'_> {
     fn take(&mut self, frame: &[u8]) {
         match packet::decode(self.link, frame) {
             Ok(segment) => {
@@ -233,7 +233,7 @@ impl Frames<'_> {
 
 impl AsFd for Capture {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.capture.as_fd()
+        self.frames.as_fd()
     }
 }
 
