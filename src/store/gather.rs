@@ -33,6 +33,8 @@ pub(crate) struct Gatherer {
     findings: Vec<(u32, Finding)>,
     unseen: BTreeMap<(i64, String, String), u64>,
     notices: Vec<(Timestamp, String)>,
+    /// Packets for which there was no row, and their minute.
+    unkept: (i64, u64),
     /// The engine's totals when it was drained last.
     before: Totals,
     /// The minute in which the run was last noted as alive.
@@ -58,6 +60,7 @@ impl Gatherer {
             findings: Vec::new(),
             unseen: BTreeMap::new(),
             notices: Vec::new(),
+            unkept: (i64::MIN, 0),
             before: Totals::default(),
             beat: i64::MIN,
             max_rows,
@@ -91,6 +94,7 @@ impl Gatherer {
     pub(crate) fn drain(&mut self, engine: &Engine, now: Timestamp) -> Changes {
         let at = engine.wall(now);
         self.note_totals(engine.totals(), minute(at));
+        self.tell_unkept();
         let is_heartbeat = minute(at) != self.beat;
         self.beat = minute(at);
         self.places.clear();
@@ -134,7 +138,7 @@ impl Gatherer {
             return;
         };
         let Some(identity) = self.place(device, engine) else {
-            self.lose(minute, HISTORY, "rows", 1);
+            self.lose_row(minute);
             return;
         };
         let key = AttemptKey {
@@ -152,7 +156,7 @@ impl Gatherer {
                 tally.add(time, attempts, added.syns);
                 row.insert(tally);
             }
-            Entry::Vacant(_) => self.lose(minute, HISTORY, "rows", 1),
+            Entry::Vacant(_) => self.lose_row(minute),
         }
     }
 
@@ -194,6 +198,22 @@ impl Gatherer {
         match serde_json::to_string(notice) {
             Ok(text) if self.notices.len() < MAX_NOTICES => self.notices.push((at, text)),
             _ => self.lose(minute(at), HISTORY, "notices", 1),
+        }
+    }
+
+    /// Counts a packet for which there is no row: cheaply, for there are as many as there are packets.
+    fn lose_row(&mut self, minute: i64) {
+        if self.unkept.0 != minute {
+            self.tell_unkept();
+            self.unkept.0 = minute;
+        }
+        self.unkept.1 += 1;
+    }
+
+    fn tell_unkept(&mut self) {
+        let (minute, packets) = std::mem::replace(&mut self.unkept, (i64::MIN, 0));
+        if packets > 0 {
+            self.lose(minute, HISTORY, "rows", packets);
         }
     }
 
