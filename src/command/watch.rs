@@ -157,7 +157,7 @@ impl Eyes {
                 title += &format!(" by {}", backend.name());
                 let guard = Guard::install(
                     backend,
-                    rules,
+                    &rules,
                     flags.rules.keep_rules,
                     flags.rules.max_heals,
                 )?;

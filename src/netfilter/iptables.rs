@@ -28,9 +28,9 @@ const TEST: [&str; 4] = ["-w", "10", "--noflush", "--test"];
 /// What iptables works with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// nf_tables.
+    /// `nf_tables`.
     Nft,
-    /// The kernel's older x_tables.
+    /// The kernel's older `x_tables`.
     Legacy,
 }
 
@@ -45,6 +45,13 @@ struct Tool {
     command: Program,
     save: Program,
     restore: Program,
+}
+
+/// Rules, and as each family's iptables prints them when they are loaded.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    rules: Rules,
+    printed: Vec<Saved>,
 }
 
 /// iptables and ip6tables of one kind.
@@ -161,11 +168,34 @@ impl Iptables {
         Ok(false)
     }
 
-    pub(super) fn install(&self, rules: &Rules) -> Result<Installed, Error> {
+    /// The rules, and how each family's iptables prints them.
+    pub(super) fn prepare(&self, rules: &Rules) -> Result<Wanted, Error> {
+        let printed = self.tools.iter().map(|tool| tool.printed(rules));
+        Ok(Wanted {
+            rules: rules.clone(),
+            printed: printed.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn each<'a>(&'a self, wanted: &'a Wanted) -> impl Iterator<Item = (&'a Tool, &'a Saved)> {
+        self.tools.iter().zip(&wanted.printed)
+    }
+
+    /// Has each iptables-restore check what it would load.
+    pub(super) fn check(&self, wanted: &Wanted) -> Result<(), Error> {
+        for tool in &self.tools {
+            let text = tool.text(&wanted.rules, &tool.saved()?)?;
+            tool.restore.run(&TEST, &text)?;
+        }
+        Ok(())
+    }
+
+    /// Loads what differs from the wanted, and reads it back.
+    pub(super) fn install(&self, wanted: &Wanted) -> Result<Installed, Error> {
         let mut result = Installed::Already;
         let mut fresh: Vec<&Tool> = Vec::new();
-        for tool in &self.tools {
-            match tool.install(rules) {
+        for (tool, printed) in self.each(wanted) {
+            match tool.install(&wanted.rules, printed) {
                 Ok(Change::Nothing) => {}
                 Ok(Change::Healed) => result = Installed::Done,
                 Ok(Change::Fresh) => {
@@ -185,17 +215,17 @@ impl Iptables {
         Ok(result)
     }
 
-    pub(super) fn plan(&self, rules: &Rules) -> Result<Vec<Step>, Error> {
+    pub(super) fn plan(&self, wanted: &Wanted) -> Result<Vec<Step>, Error> {
         let mut steps = Vec::new();
-        for tool in &self.tools {
+        for (tool, printed) in self.each(wanted) {
             let saved = tool.saved()?;
-            if tool.differences(rules, &saved)?.is_empty() {
+            if difference_saved(tool.family, printed, &saved).is_empty() {
                 continue;
             }
-            steps.extend(tool.misplaced(rules, &saved));
-            let text = tool.text(rules, &saved)?;
+            let text = tool.text(&wanted.rules, &saved)?;
             tool.restore.run(&TEST, &text)?;
             steps.push(tool.step(text));
+            steps.extend(tool.misplaced(&wanted.rules, &saved));
         }
         Ok(steps)
     }
@@ -221,10 +251,10 @@ impl Iptables {
         Ok(steps)
     }
 
-    pub(super) fn differences(&self, rules: &Rules) -> Result<Vec<Difference>, Error> {
+    pub(super) fn differences(&self, wanted: &Wanted) -> Result<Vec<Difference>, Error> {
         let mut found = Vec::new();
-        for tool in &self.tools {
-            found.extend(tool.differences(rules, &tool.saved()?)?);
+        for (tool, printed) in self.each(wanted) {
+            found.extend(difference_saved(tool.family, printed, &tool.saved()?));
         }
         Ok(found)
     }
@@ -266,26 +296,25 @@ impl Tool {
             self.may_read()?;
         }
         let printed = self.save.run(&["-c"], "")?;
-        let incompatible = printed
-            .lines()
-            .find(|line| line.starts_with("# Table `") && line.contains("is incompatible"));
-        match incompatible {
-            // Only a table that we would use is in our way.
-            Some(line)
-                if ["`filter'", "`mangle'"]
+        let saved = Saved::new(&printed);
+        for name in &saved.unreadable {
+            // Where nothing in it is ours it is not our business.
+            if let Ok(nft) = Nft::find()
+                && nft
+                    .chains(self.nft_family.0, name)?
                     .iter()
-                    .any(|name| line.contains(name)) =>
+                    .any(|chain| chain == CHAIN)
             {
-                Err(Error::Incompatible {
-                    program: self.command.name().to_owned(),
-                    table: line
-                        .split(['`', '\''])
-                        .nth(1)
-                        .unwrap_or_default()
-                        .to_owned(),
-                })
+                return Err(self.incompatible(name));
             }
-            _ => Ok(Saved::new(&printed)),
+        }
+        Ok(saved)
+    }
+
+    fn incompatible(&self, table: &str) -> Error {
+        Error::Incompatible {
+            program: self.command.name().to_owned(),
+            table: table.to_owned(),
         }
     }
 
@@ -308,7 +337,7 @@ impl Tool {
 
     /// The wanted rules as this iptables prints them; where that cannot be found out, as the template
     /// has them.
-    fn wanted(&self, rules: &Rules) -> Result<Saved, Error> {
+    fn printed(&self, rules: &Rules) -> Result<Saved, Error> {
         let text = ruleset::iptables(rules);
         let printed = in_scratch(|| {
             self.restore.run(&RESTORE, &text)?;
@@ -317,23 +346,18 @@ impl Tool {
         Ok(printed.unwrap_or_else(|| Saved::new(&text)))
     }
 
-    fn differences(&self, rules: &Rules, saved: &Saved) -> Result<Vec<Difference>, Error> {
-        Ok(difference_saved(self.family, &self.wanted(rules)?, saved))
-    }
-
-    fn install(&self, rules: &Rules) -> Result<Change, Error> {
+    fn install(&self, rules: &Rules, wanted: &Saved) -> Result<Change, Error> {
         let saved = self.saved()?;
-        if self.differences(rules, &saved)?.is_empty() {
+        if difference_saved(self.family, wanted, &saved).is_empty() {
             return Ok(Change::Nothing);
         }
         let text = self.text(rules, &saved)?;
-        self.restore.run(&TEST, &text)?;
         self.restore.run(&RESTORE, &text)?;
         // Rules in another place are taken away when the new ones see, not before.
         for other in saved.ours().filter(|other| other.name != table(rules.at)) {
             self.clear(other)?;
         }
-        let differences = self.differences(rules, &self.saved()?)?;
+        let differences = difference_saved(self.family, wanted, &self.saved()?);
         if !differences.is_empty() {
             return Err(Error::NotAsLoaded {
                 step: self.restore.name().to_owned(),
@@ -348,7 +372,11 @@ impl Tool {
 
     /// What makes `saved` as wanted: our chain anew, wrong jumps gone, right ones there.
     fn text(&self, rules: &Rules, saved: &Saved) -> Result<String, Error> {
-        let there = saved.table(table(rules.at));
+        let name = table(rules.at);
+        if saved.unreadable.iter().any(|unreadable| unreadable == name) {
+            return Err(self.incompatible(name));
+        }
+        let there = saved.table(name);
         let found: Vec<&SavedRule> = there
             .map(|table| table.jumps().collect())
             .unwrap_or_default();
@@ -422,7 +450,7 @@ impl Tool {
         self.restore.run(&RESTORE, &clearing(table))?;
         let mut removed = Removed {
             taken: vec![format!(
-                "{} chain {CHAIN} in {} and {} jumps to it",
+                "{} chain {CHAIN} in table {} and the jumps to it ({})",
                 self.command.name(),
                 table.name,
                 table.jumps().count()
@@ -517,7 +545,7 @@ mod tests {
                 }
                 .resolve(at);
                 for tool in &iptables.tools {
-                    let printed = tool.wanted(&rules).unwrap();
+                    let printed = tool.printed(&rules).unwrap();
                     assert_eq!(read_saved(&printed).resolve(at), rules);
                     let text = Saved::new(&ruleset::iptables(&rules));
                     assert_eq!(difference_saved(tool.family, &text, &printed), []);

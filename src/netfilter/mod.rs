@@ -66,7 +66,7 @@ pub(crate) enum Error {
     },
     /// A table that iptables cannot read.
     #[error(
-        "{program} cannot read the table {table}, which nft has changed by other means: use --backend nft"
+        "{program} cannot read the table {table}, for nft has put something into it: use --backend nft, and take a chain SMTPWATCH in it away with nft"
     )]
     Incompatible {
         /// Which iptables.
@@ -96,6 +96,9 @@ pub(crate) enum Error {
     /// The kernel, asked without a program, did not answer as it should.
     #[error(transparent)]
     Netlink(#[from] KernelError),
+    /// A mistake of ours, told instead of done.
+    #[error("rules were prepared for another firewall than the one they are loaded into")]
+    OtherBackend,
     /// A program could not be run, or a file not be read.
     #[error("{what}: {error}")]
     Io {
@@ -159,6 +162,15 @@ pub(crate) struct Step {
     pub(crate) text: String,
 }
 
+/// Rules, and how one backend prints them.
+#[derive(Debug)]
+pub(crate) enum Prepared {
+    /// By nft.
+    Nft(nft::Wanted),
+    /// By iptables.
+    Iptables(iptables::Wanted),
+}
+
 /// One of the kernel's firewalls.
 #[derive(Debug)]
 pub(crate) enum Backend {
@@ -213,21 +225,43 @@ impl Backend {
         }
     }
 
-    /// Puts the rules in place as one transaction, checked before and read back after. Where they are
-    /// as wanted nothing is touched.
-    pub(crate) fn install(&self, rules: &Rules) -> Result<Installed, Error> {
+    /// Finds out how the installed program prints `rules`, in a network namespace of its own: once,
+    /// so that to compare and to heal is quick.
+    pub(crate) fn prepare(&self, rules: &Rules) -> Result<Prepared, Error> {
         match self {
-            Self::Nft(nft) => nft.install(rules),
-            Self::Iptables(iptables) => iptables.install(rules),
+            Self::Nft(nft) => nft.prepare(rules).map(Prepared::Nft),
+            Self::Iptables(iptables) => iptables.prepare(rules).map(Prepared::Iptables),
+        }
+    }
+
+    /// Puts the rules in place as one transaction (with iptables, one a family), checked before and
+    /// read back after. Where they are as wanted nothing is touched.
+    pub(crate) fn install(&self, rules: &Rules) -> Result<Installed, Error> {
+        let prepared = self.prepare(rules)?;
+        match (self, &prepared) {
+            (Self::Nft(nft), Prepared::Nft(wanted)) => nft.check(wanted)?,
+            (Self::Iptables(iptables), Prepared::Iptables(wanted)) => iptables.check(wanted)?,
+            _ => {}
+        }
+        self.heal(&prepared)
+    }
+
+    /// Puts right what differs from rules that this backend prepared, and reads it back.
+    pub(crate) fn heal(&self, prepared: &Prepared) -> Result<Installed, Error> {
+        match (self, prepared) {
+            (Self::Nft(nft), Prepared::Nft(wanted)) => nft.install(wanted),
+            (Self::Iptables(iptables), Prepared::Iptables(wanted)) => iptables.install(wanted),
+            _ => Err(Error::OtherBackend),
         }
     }
 
     /// What [`Self::install`] would load now, checked by the program that would load it; nothing
     /// where all is as wanted.
     pub(crate) fn plan(&self, rules: &Rules) -> Result<Vec<Step>, Error> {
-        match self {
-            Self::Nft(nft) => nft.plan(rules),
-            Self::Iptables(iptables) => iptables.plan(rules),
+        match (self, self.prepare(rules)?) {
+            (Self::Nft(nft), Prepared::Nft(wanted)) => nft.plan(&wanted),
+            (Self::Iptables(iptables), Prepared::Iptables(wanted)) => iptables.plan(&wanted),
+            _ => Err(Error::OtherBackend),
         }
     }
 
@@ -247,11 +281,12 @@ impl Backend {
         }
     }
 
-    /// What differs from `rules` in what is installed.
-    pub(crate) fn differences(&self, rules: &Rules) -> Result<Vec<Difference>, Error> {
-        match self {
-            Self::Nft(nft) => nft.differences(rules),
-            Self::Iptables(iptables) => iptables.differences(rules),
+    /// What differs in what is installed from rules that this backend prepared.
+    pub(crate) fn differences(&self, prepared: &Prepared) -> Result<Vec<Difference>, Error> {
+        match (self, prepared) {
+            (Self::Nft(nft), Prepared::Nft(wanted)) => nft.differences(wanted),
+            (Self::Iptables(iptables), Prepared::Iptables(wanted)) => iptables.differences(wanted),
+            _ => Err(Error::OtherBackend),
         }
     }
 
@@ -260,14 +295,6 @@ impl Backend {
         match self {
             Self::Nft(nft) => nft.installed(),
             Self::Iptables(iptables) => iptables.installed(),
-        }
-    }
-
-    /// Puts the rules back as fast as they can be, where they were in place before.
-    pub(crate) fn restore(&self, rules: &Rules) -> Result<(), Error> {
-        match self {
-            Self::Nft(nft) => nft.restore(rules),
-            Self::Iptables(iptables) => iptables.install(rules).map(drop),
         }
     }
 

@@ -13,6 +13,13 @@ use crate::settings::rules::{PartialRules, Rules};
 const LOAD: [&str; 2] = ["-f", "-"];
 const CHECK: [&str; 3] = ["-c", "-f", "-"];
 
+/// Rules as they are loaded, and as they are printed then.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    text: String,
+    listing: String,
+}
+
 /// nftables, by its program.
 #[derive(Debug)]
 pub(crate) struct Nft {
@@ -67,32 +74,35 @@ impl Nft {
         })
     }
 
-    /// The wanted rules as this nft prints them; where that cannot be found out, as the template has
-    /// them.
-    fn wanted(&self, text: &str) -> Result<String, Error> {
+    /// The wanted text, and how this nft prints it; where that cannot be found out, as the template
+    /// has it.
+    pub(super) fn prepare(&self, rules: &Rules) -> Result<Wanted, Error> {
+        let text = ruleset::nft(rules);
         let printed = in_scratch(|| {
-            self.program.run(&LOAD, text)?;
+            self.program.run(&LOAD, &text)?;
             self.listing()
         })?;
-        Ok(printed.flatten().unwrap_or_else(|| text.to_owned()))
+        let listing = printed.flatten().unwrap_or_else(|| text.clone());
+        Ok(Wanted { text, listing })
     }
 
-    pub(super) fn differences(&self, rules: &Rules) -> Result<Vec<Difference>, Error> {
-        let wanted = self.wanted(&ruleset::nft(rules))?;
-        Ok(difference(&wanted, &self.listing()?.unwrap_or_default()))
+    pub(super) fn differences(&self, wanted: &Wanted) -> Result<Vec<Difference>, Error> {
+        let installed = self.listing()?.unwrap_or_default();
+        Ok(difference(&wanted.listing, &installed))
     }
 
-    pub(super) fn install(&self, rules: &Rules) -> Result<Installed, Error> {
-        let text = ruleset::nft(rules);
-        let wanted = self.wanted(&text)?;
-        if let Some(installed) = self.listing()?
-            && difference(&wanted, &installed).is_empty()
-        {
+    /// Has nft check the wanted text where it would be loaded.
+    pub(super) fn check(&self, wanted: &Wanted) -> Result<(), Error> {
+        self.program.run(&CHECK, &wanted.text).map(|_| ())
+    }
+
+    /// Loads the wanted text, unless all is as wanted, and reads it back.
+    pub(super) fn install(&self, wanted: &Wanted) -> Result<Installed, Error> {
+        if self.differences(wanted)?.is_empty() {
             return Ok(Installed::Already);
         }
-        self.program.run(&CHECK, &text)?;
-        self.program.run(&LOAD, &text)?;
-        let differences = difference(&wanted, &self.listing()?.unwrap_or_default());
+        self.program.run(&LOAD, &wanted.text)?;
+        let differences = self.differences(wanted)?;
         if differences.is_empty() {
             Ok(Installed::Done)
         } else {
@@ -103,15 +113,14 @@ impl Nft {
         }
     }
 
-    pub(super) fn plan(&self, rules: &Rules) -> Result<Vec<Step>, Error> {
-        let text = ruleset::nft(rules);
-        if self.differences(rules)?.is_empty() {
+    pub(super) fn plan(&self, wanted: &Wanted) -> Result<Vec<Step>, Error> {
+        if self.differences(wanted)?.is_empty() {
             return Ok(Vec::new());
         }
-        self.program.run(&CHECK, &text)?;
+        self.check(wanted)?;
         Ok(vec![Step {
             command: "nft -f -".to_owned(),
-            text,
+            text: wanted.text.clone(),
         }])
     }
 
@@ -138,12 +147,6 @@ impl Nft {
 
     pub(super) fn installed(&self) -> Result<Option<PartialRules>, Error> {
         Ok(self.listing()?.as_deref().map(read_listing))
-    }
-
-    /// Loads them, whatever is there, and looks only whether they are there then: for the moment in
-    /// which every packet counts.
-    pub(super) fn restore(&self, rules: &Rules) -> Result<(), Error> {
-        self.program.run(&LOAD, &ruleset::nft(rules)).map(drop)
     }
 
     /// Whether there is no table of ours.
@@ -188,11 +191,10 @@ mod tests {
                     ..PartialRules::default()
                 }
                 .resolve(at);
-                let text = ruleset::nft(&rules);
-                let printed = nft.wanted(&text).unwrap();
-                assert_ne!(printed, text, "no scratch namespace");
-                assert_eq!(difference(&text, &printed), []);
-                assert_eq!(read_listing(&printed).resolve(at), rules);
+                let Wanted { text, listing } = nft.prepare(&rules).unwrap();
+                assert_ne!(listing, text, "no scratch namespace");
+                assert_eq!(difference(&text, &listing), []);
+                assert_eq!(read_listing(&listing).resolve(at), rules);
             }
         }
     }

@@ -104,9 +104,10 @@ fn refusal(step: String, said: &str) -> Error {
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .take(REFUSAL_LINES)
         .collect();
-    let said = match lines.is_empty() {
-        true => "without a word".to_owned(),
-        false => lines.join(" / "),
+    let said = if lines.is_empty() {
+        "without a word".to_owned()
+    } else {
+        lines.join(" / ")
     };
     if holds(&[
         "Operation not permitted",

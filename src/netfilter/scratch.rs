@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::Error;
 
 /// What `work` answers in a fresh network namespace, which the programs that it runs inherit; none
-/// where no namespace can be made (CAP_SYS_ADMIN).
+/// where no namespace can be made (`CAP_SYS_ADMIN`).
 pub(super) fn in_scratch<T: Send>(
     work: impl FnOnce() -> Result<T, Error> + Send,
 ) -> Result<Option<T>, Error> {

@@ -97,7 +97,7 @@ fn installed(backend: &Backend, wanted: &PartialRules) -> Result<Option<Installe
     let rules = wanted.clone().or(found).resolve(backend.default_at());
     Ok(Some(InstalledRules {
         backend: backend.name(),
-        differences: backend.differences(&rules)?,
+        differences: backend.differences(&backend.prepare(&rules)?)?,
         matched: backend.matched().unwrap_or_default(),
         rules,
     }))
@@ -173,7 +173,7 @@ fn reader(group: u16) -> Option<Reader> {
 }
 
 /// The netlink port bound to `group`; columns: group, port, queue length, copy mode, copy range,
-/// timeout, references (net/netfilter/nfnetlink_log.c, `seq_show`).
+/// timeout, references (`net/netfilter/nfnetlink_log.c`, `seq_show`).
 fn bound_port(bound: &str, group: u16) -> Option<u32> {
     bound.lines().find_map(|line| {
         let mut columns = line.split_whitespace();

@@ -436,7 +436,7 @@ mod tests {
         json!({"rule": {"family": "inet", "table": "fw", "chain": chain, "expr": expressions}})
     }
 
-    fn earlier(objects: Vec<Value>, at: At) -> Vec<(String, usize, bool)> {
+    fn earlier(objects: &[Value], at: At) -> Vec<(String, usize, bool)> {
         let ruleset = json!({"nftables": objects});
         earlier_in_nft(&ruleset, Place::nft(at), &Ports::default())
             .into_iter()
@@ -477,11 +477,11 @@ mod tests {
             ]
         };
         assert_eq!(
-            earlier(objects(), At::Prerouting),
+            earlier(&objects(), At::Prerouting),
             [("inet fw raw".to_owned(), 2, false)]
         );
         assert_eq!(
-            earlier(objects(), At::Forward),
+            earlier(&objects(), At::Forward),
             [
                 ("inet fw raw".to_owned(), 2, false),
                 ("inet fw late".to_owned(), 0, true),
@@ -498,7 +498,7 @@ mod tests {
             rule("b", &json!([{"jump": {"target": "a"}}, {"drop": null}])),
         ];
         assert_eq!(
-            earlier(objects, At::Prerouting),
+            earlier(&objects, At::Prerouting),
             [("inet fw a".to_owned(), 1, false)]
         );
     }

@@ -169,9 +169,10 @@ fn parts(text: &str) -> Parts {
                 continue;
             }
         }
-        let line = match pending.is_empty() {
-            true => line.to_owned(),
-            false => std::mem::take(&mut pending),
+        let line = if pending.is_empty() {
+            line.to_owned()
+        } else {
+            std::mem::take(&mut pending)
         };
         if line == "}" {
             path.pop();

@@ -30,7 +30,7 @@ const MULTIPORT: usize = 15;
 pub fn nft(rules: &Rules) -> String {
     let elements: Vec<String> = rules.ports.as_slice().iter().map(u16::to_string).collect();
     let values = common(rules)
-        .with("elements", elements.join(", "))
+        .with("elements", &elements.join(", "))
         .with_if("prerouting", rules.at == At::Prerouting)
         .with_if("forward", rules.at == At::Forward);
     render(NFT, &values)
@@ -39,7 +39,7 @@ pub fn nft(rules: &Rules) -> String {
 /// What `iptables-restore --noflush` and `ip6tables-restore --noflush` load where nothing of ours is
 /// there yet.
 pub fn iptables(rules: &Rules) -> String {
-    let jumps = jumps(rules.at).iter().map(|jump| insertion(jump)).collect();
+    let jumps = jumps(rules.at).iter().map(insertion).collect();
     iptables_with(rules, &[], jumps)
 }
 
@@ -102,7 +102,7 @@ pub fn insertion((chain, rule): &(&str, &str)) -> String {
 fn common(rules: &Rules) -> Values<'_> {
     Values::new()
         .with("prefix", &rules.prefix)
-        .with("group", rules.group)
+        .with("group", &rules.group)
         .with_if("nflog", rules.via.has_nflog())
         .with_if("log", rules.via.has_log())
 }

@@ -11,6 +11,8 @@ use crate::settings::rules::{At, PartialRules, Prefix, Via};
 pub struct Saved {
     /// In the order in which they were printed.
     pub tables: Vec<SavedTable>,
+    /// Names of those that iptables-nft cannot read, for nft has put something into them.
+    pub unreadable: Vec<String>,
 }
 
 /// One table.
@@ -64,8 +66,14 @@ impl Saved {
     /// Takes apart what iptables-save printed, or what iptables-restore takes.
     pub fn new(text: &str) -> Self {
         let mut tables: Vec<SavedTable> = Vec::new();
+        let mut unreadable = Vec::new();
         for line in text.lines() {
-            if let Some(name) = line.strip_prefix('*') {
+            if let Some(name) = line
+                .strip_prefix("# Table `")
+                .and_then(|rest| rest.split_once("' is incompatible"))
+            {
+                unreadable.push(name.0.to_owned());
+            } else if let Some(name) = line.strip_prefix('*') {
                 tables.push(SavedTable {
                     name: name.trim().to_owned(),
                     ..SavedTable::default()
@@ -74,7 +82,7 @@ impl Saved {
                 table.take(line);
             }
         }
-        Self { tables }
+        Self { tables, unreadable }
     }
 
     /// The table of that name.

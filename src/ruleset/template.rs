@@ -13,7 +13,7 @@ impl<'a> Values<'a> {
     }
 
     /// With one value for `name`.
-    pub(super) fn with(self, name: &'a str, value: impl ToString) -> Self {
+    pub(super) fn with(self, name: &'a str, value: &(impl ToString + ?Sized)) -> Self {
         self.with_each(name, [value.to_string()])
     }
 
@@ -95,7 +95,7 @@ mod tests {
         let template =
             "a {{one}}\n# {{if two}}\nb {{two}}\n# {{end}}\n# {{if three}}\nc\n# {{end}}\nd\n";
         let values = Values::new()
-            .with("one", 1)
+            .with("one", &1)
             .with_each("two", ["x".to_owned(), "y".to_owned()])
             .with_if("three", false);
         assert_eq!(render(template, &values), "a 1\nb x\nb y\nd\n");

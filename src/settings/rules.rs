@@ -18,7 +18,7 @@ const PREFIX_LENGTH: usize = 29;
 #[cfg_attr(feature = "gateway", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Via {
-    /// To a socket, as packets (nfnetlink_log): nothing is lost in the usual case.
+    /// To a socket, as packets (`nfnetlink_log`): nothing is lost in the usual case.
     #[default]
     Nflog,
     /// To the kernel log, as text, 500 lines a second at the most.

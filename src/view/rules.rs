@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::escape::terminal;
 use crate::netfilter::{GroupState, InstalledRules, Status};
 use crate::ruleset::Earlier;
+use crate::settings::rules::{GROUP, Prefix};
 
 /// Differences shown to people.
 const SHOWN: usize = 10;
@@ -35,6 +36,8 @@ struct Installed {
     prefix: String,
     counters: Counters,
     differences: Vec<String>,
+    /// The command that puts the differences right.
+    remedy: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -135,6 +138,7 @@ impl Installed {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            remedy: remedy(installed),
         }
     }
 
@@ -170,12 +174,13 @@ impl Installed {
         }
         writeln!(
             to,
-            "as wanted  NO, {}: smtpwatch rules install puts it right",
+            "as wanted  NO, {}; put right by:",
             match self.differences.len() {
                 1 => "1 difference".to_owned(),
                 count => format!("{count} differences"),
             }
         )?;
+        writeln!(to, "           {}", self.remedy)?;
         for difference in self.differences.iter().take(SHOWN) {
             writeln!(to, "           {}", terminal(difference))?;
         }
@@ -194,6 +199,29 @@ impl Installed {
             (None, _) => log,
         }
     }
+}
+
+/// The command that installs these rules, whole: what it does not name would be at its default.
+fn remedy(installed: &InstalledRules) -> String {
+    let rules = &installed.rules;
+    let mut command = format!(
+        "smtpwatch rules install --backend {} --via {} --at {} --port {}",
+        if installed.backend == "nft" {
+            "nft"
+        } else {
+            "iptables"
+        },
+        rules.via,
+        rules.at,
+        rules.ports
+    );
+    if rules.group != GROUP {
+        command.push_str(&format!(" --group {}", rules.group));
+    }
+    if rules.prefix != Prefix::default() {
+        command.push_str(&format!(" --prefix \"{}\"", rules.prefix));
+    }
+    command
 }
 
 impl Group {

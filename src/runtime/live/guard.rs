@@ -7,9 +7,9 @@ use std::io;
 use super::Core;
 use crate::engine::Input;
 use crate::model::{LossKind, MICROS_PER_SECOND, Notice, Process, SourceName, Timestamp};
-use crate::netfilter::{self, Backend, Change, Commit, Matched, Monitor};
+use crate::netfilter::{self, Backend, Change, Commit, Matched, Monitor, Prepared};
 use crate::runtime::clock::LiveClock;
-use crate::settings::rules::Rules;
+use crate::settings::rules::{Rules, Via};
 use crate::sys::readiness::Readiness;
 
 /// The time within which rules are put back no more often than asked for.
@@ -25,7 +25,8 @@ pub(crate) struct Guard(Option<Post>);
 /// The rules that are watched over.
 struct Post {
     backend: Backend,
-    rules: Rules,
+    via: Via,
+    prepared: Prepared,
     /// The kernel's news of changes; none where it tells none.
     monitor: Option<(Monitor, Readiness)>,
     keeps_rules: bool,
@@ -48,16 +49,18 @@ impl Guard {
     /// `max_heals` times in ten minutes they are put back.
     pub(crate) fn install(
         backend: Backend,
-        rules: Rules,
+        rules: &Rules,
         keeps_rules: bool,
         max_heals: usize,
     ) -> Result<Self, netfilter::Error> {
-        backend.install(&rules)?;
+        backend.install(rules)?;
+        let prepared = backend.prepare(rules)?;
         let last = backend.matched()?;
         Ok(Self(Some(Post {
             monitor: None,
             backend,
-            rules,
+            via: rules.via,
+            prepared,
             keeps_rules,
             max_heals,
             heals: VecDeque::new(),
@@ -176,7 +179,10 @@ impl Post {
         let is_whole = match self.backend.is_gone() {
             Ok(true) => false,
             // What cannot be read now is looked at again with the next change.
-            Ok(false) => self.backend.differences(&self.rules).map_or(true, |found| found.is_empty()),
+            Ok(false) => self
+                .backend
+                .differences(&self.prepared)
+                .map_or(true, |found| found.is_empty()),
             Err(_) => true,
         };
         if is_whole || self.has_given_up {
@@ -204,7 +210,7 @@ impl Post {
 
     fn heal(&mut self, core: &mut Core, gone: Timestamp, clock: &LiveClock) {
         self.heals.push_back(gone);
-        if let Err(error) = self.backend.restore(&self.rules) {
+        if let Err(error) = self.backend.heal(&self.prepared) {
             let why = error.to_string();
             core.notice(Notice::RulesLost { why }, clock.now());
             return;
@@ -261,7 +267,7 @@ impl Post {
 
     /// The sources that the rules feed.
     fn sources(&self) -> Vec<SourceName> {
-        let via = self.rules.via;
+        let via = self.via;
         let nflog = via.has_nflog().then_some(SourceName::Nflog);
         let kmsg = via.has_log().then_some(SourceName::Kmsg);
         nflog.into_iter().chain(kmsg).collect()
