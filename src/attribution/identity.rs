@@ -37,7 +37,7 @@ pub struct Identity {
     /// Its MAC as a lease has it, or as its frames bear it where they are known to be its own; always
     /// a station's.
     pub mac: Option<Mac>,
-    /// Whether its address's lease may give it its name.
+    /// Whether its address's lease may give it its name; of a station the lease itself says so.
     pub is_named_by_lease: bool,
     /// On what grounds.
     pub basis: DeviceBasis,
@@ -184,17 +184,37 @@ impl Who {
         }
     }
 
-    /// The name of the device with `identity` that sent from `address` at `time`, in the time of day:
-    /// its lease's, else the one configured by hand, else that of another lease of its MAC.
-    pub fn hostname(&self, identity: &Identity, address: IpAddr, time: Timestamp) -> Option<&str> {
-        let leased = || {
-            let holder = self.leases.at(address, time)?;
-            holder.hostname.filter(|_| identity.is_named_by_lease)
-        };
-        leased().or_else(|| self.host(address)).or_else(|| {
-            let mac = identity.mac.filter(|_| self.is_live())?;
-            self.leases.name_of(mac)
-        })
+    /// What else is known of the device with `identity`, which sent from `address` at `time`, in the
+    /// time of day: on what grounds it is named, and its name (its lease's, else the one configured by
+    /// hand, else that of another lease of its MAC).
+    ///
+    /// To be asked where a device is new, has another address, or names have changed.
+    pub fn details(
+        &self,
+        identity: &Identity,
+        address: IpAddr,
+        time: Timestamp,
+    ) -> (DeviceBasis, Option<&str>) {
+        let mut lease = self.leases.at(address, time);
+        let mut basis = identity.basis;
+        if let DeviceKey::Station(_, mac) = identity.key {
+            lease = lease.filter(|lease| lease.basis == Basis::Valid);
+            let agrees = lease.is_some_and(|lease| lease.mac == Some(mac));
+            if agrees && basis == DeviceBasis::Neighbour {
+                basis = DeviceBasis::NeighbourAndLease;
+            }
+            lease = lease.filter(|_| agrees || address.is_ipv6());
+        } else {
+            lease = lease.filter(|_| identity.is_named_by_lease);
+        }
+        let name = lease
+            .and_then(|lease| lease.hostname)
+            .or_else(|| self.host(address))
+            .or_else(|| {
+                let mac = identity.mac.filter(|_| self.is_live())?;
+                self.leases.name_of(mac)
+            });
+        (basis, name)
     }
 
     /// All names that are configured by hand, in no order.
@@ -290,32 +310,31 @@ impl Who {
 
     /// With an address that is on-link.
     fn station(&self, interface: Interface, address: IpAddr, mac: Mac, time: Timestamp) -> Origin {
-        let neighbour = self.neighbours.mac(interface, address);
-        let lease = self.valid_lease(address, time);
-        let lease_mac = lease.and_then(|lease| lease.mac.filter(|mac| mac.is_station()));
         let of = |basis| {
-            // The DUID of a DHCPv6 client often bears the MAC of another interface of the same machine.
-            let is_its_own = lease_mac.is_none_or(|leased| leased == mac) || address.is_ipv6();
             Origin::Device(Identity {
                 key: DeviceKey::Station(interface, mac),
                 mac: Some(mac),
-                is_named_by_lease: lease.is_some() && is_its_own,
+                is_named_by_lease: false,
                 basis,
             })
         };
-        let lease_agrees = lease_mac == Some(mac);
+        let neighbour = self.neighbours.mac(interface, address);
+        if neighbour == Some(mac) {
+            // What a lease has to say to it is asked less often: see `details`.
+            return of(DeviceBasis::Neighbour);
+        }
+        let lease_mac = self
+            .valid_lease(address, time)
+            .and_then(|lease| lease.mac.filter(|mac| mac.is_station()));
         match neighbour {
-            Some(neighbour) if neighbour == mac && lease_agrees => {
-                of(DeviceBasis::NeighbourAndLease)
-            }
-            Some(neighbour) if neighbour == mac => of(DeviceBasis::Neighbour),
-            _ if lease_agrees => of(DeviceBasis::Lease),
+            _ if lease_mac == Some(mac) => of(DeviceBasis::Lease),
             // A station on-link that uses this router for its own.
             _ if self.is_router(interface, mac) => Origin::Device(Identity {
                 key: DeviceKey::Address(address),
                 ..self.behind(address, mac, time)
             }),
             Some(_) => Origin::Spoofed(Spoof::OtherMac),
+            // The DUID of a DHCPv6 client often bears the MAC of another interface of the same machine.
             None if lease_mac.is_some() && address.is_ipv4() => Origin::Spoofed(Spoof::OtherMac),
             // Who sends IPv4 has asked for the gateway's MAC, or is answered and asked for his. With
             // IPv6 a router advertisement spares the asking, and new addresses come every day.

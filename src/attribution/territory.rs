@@ -337,7 +337,7 @@ fn inside<'a>(topology: &'a Topology, defaults: &'a Defaults) -> impl Iterator<I
         .map(|(_, network)| network)
 }
 
-/// Whether a route is a default route, also one of the halves that VPNs lay over it, or 2000::/3.
+/// Whether a route is a default route, also one of the halves that VPNs lay over it, or `2000::/3`.
 fn is_default(network: &IpNet) -> bool {
     match network {
         IpNet::V4(net) => net.prefix_len() <= 1,

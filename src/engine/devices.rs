@@ -53,6 +53,19 @@ pub struct Device {
     names_version: u32,
 }
 
+/// When, where from and on what grounds a device was seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sighting {
+    pub(super) time: Timestamp,
+    pub(super) address: IpAddr,
+    pub(super) basis: DeviceBasis,
+    /// Of the names that are known now.
+    pub(super) names_version: u32,
+}
+
+/// On what grounds a device is named, and its name.
+pub(super) type Details<'a> = (DeviceBasis, Option<&'a str>);
+
 /// What counting an observation told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counted {
@@ -101,14 +114,14 @@ pub struct DeviceDestinations {
 impl Device {
     fn new(
         identity: &Identity,
-        hostname: Option<&str>,
-        names_version: u32,
-        time: Timestamp,
+        (basis, hostname): Details<'_>,
+        from: &Sighting,
         state: FixedState,
     ) -> Self {
+        let time = from.time;
         Self {
             key: identity.key,
-            basis: identity.basis,
+            basis,
             hostname: hostname.map(str::to_owned),
             addresses: Vec::new(),
             lease_mac: identity.mac,
@@ -125,7 +138,7 @@ impl Device {
             uncounted_destinations: false,
             detectors: Detectors::default(),
             ttls: Ttls::default(),
-            names_version,
+            names_version: from.names_version,
         }
     }
 
@@ -178,24 +191,25 @@ impl Device {
         (self.findings.len(), self.attempts, self.last_seen)
     }
 
-    /// Takes what `identity` says beyond what is known; `name` is asked only where names have changed
-    /// since.
-    fn learn<'a>(
-        &mut self,
-        identity: &Identity,
-        names_version: u32,
-        name: impl Fn() -> Option<&'a str>,
-    ) {
-        if names_version != self.names_version {
-            self.names_version = names_version;
-            if let Some(name) = name()
+    /// Takes what has become known since: asked where names have changed, or the device has another
+    /// address than before.
+    fn learn<'a>(&mut self, from: &Sighting, details: impl Fn() -> Details<'a>) {
+        let is_asked = from.names_version != self.names_version
+            || (matches!(self.key, DeviceKey::Station(..))
+                && self.addresses.last() != Some(&from.address));
+        let mut basis = from.basis;
+        if is_asked {
+            self.names_version = from.names_version;
+            let (detailed, name) = details();
+            basis = detailed;
+            if let Some(name) = name
                 && self.hostname.as_deref() != Some(name)
             {
                 self.hostname = Some(name.to_owned());
             }
         }
         if matches!(self.key, DeviceKey::Station(..)) {
-            self.basis = self.basis.max(identity.basis);
+            self.basis = self.basis.max(basis);
         }
     }
 
@@ -357,20 +371,19 @@ impl Devices {
         self.places[place].0
     }
 
-    /// The place of the device with `identity`, new where it is not known. `name` answers its name, of
-    /// `names_version`.
+    /// The place of the device with `identity`, new where it is not known. `details` answers what else
+    /// is known of it.
     pub(super) fn get_or_insert<'a>(
         &mut self,
         identity: &Identity,
-        time: Timestamp,
-        names_version: u32,
-        name: impl Fn() -> Option<&'a str>,
+        from: &Sighting,
+        details: impl Fn() -> Details<'a>,
     ) -> usize {
         if let Some(&place) = self.index.get(&identity.key) {
-            self.places[place].1.learn(identity, names_version, name);
+            self.places[place].1.learn(from, details);
             return place;
         }
-        let device = Device::new(identity, name(), names_version, time, self.state.clone());
+        let device = Device::new(identity, details(), from, self.state.clone());
         self.insert(device)
     }
 

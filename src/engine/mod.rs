@@ -35,7 +35,7 @@ use crate::model::{
 };
 use crate::settings::Settings;
 use attempts::{Attempts, Seen};
-use devices::{Counted, Devices};
+use devices::{Counted, Devices, Sighting};
 
 /// What the engine takes. Live, everything that an answer depends on comes this way, so that a run
 /// that was recorded can be run again.
@@ -417,11 +417,15 @@ impl Engine {
             return (None, seen.opens_attempt);
         };
         let time = self.wall(observation.time);
-        let name = || self.who.hostname(&identity, observation.tuple.source, time);
-        let version = self.who.names_version();
-        let place = self
-            .devices
-            .get_or_insert(&identity, observation.time, version, name);
+        let from = Sighting {
+            time: observation.time,
+            address: observation.tuple.source,
+            basis: identity.basis,
+            names_version: self.who.names_version(),
+        };
+        let place = self.devices.get_or_insert(&identity, &from, || {
+            self.who.details(&identity, from.address, time)
+        });
         let (id, device) = self.devices.at(place);
         let Counted {
             is_attempt,

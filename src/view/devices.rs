@@ -27,6 +27,7 @@ const COLUMNS: [&str; 6] = ["id", "mac", "hostname", "addresses", "basis", "last
 
 /// Devices, in the order of their addresses.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the JSON")]
 pub(crate) struct Devices {
     schema: &'static str,
     devices: Vec<ListedDevice>,

@@ -39,7 +39,7 @@ fn route(destination: &str, name: &str, via: Option<&str>) -> Route {
     }
 }
 
-/// LAN, a router on it with networks behind it, WireGuard, and the Internet behind a private address.
+/// LAN, a router on it with networks behind it, a tunnel, and the Internet behind a private address.
 fn gateway() -> Topology {
     Topology {
         links: vec![
@@ -125,7 +125,10 @@ fn packet(name: &str, source: &str, last: Option<u8>) -> Observation {
 fn origin(who: &Who, name: &str, source: &str, last: impl Into<Option<u8>>) -> String {
     let packet = packet(name, source, last.into());
     match who.origin(&packet, packet.time) {
-        Origin::Device(identity) => format!("{} ({})", identity.key, identity.basis),
+        Origin::Device(identity) => {
+            let (basis, _) = who.details(&identity, packet.tuple.source, packet.time);
+            format!("{} ({basis})", identity.key)
+        }
         Origin::Spoofed(reason) => format!("{reason:?}"),
     }
 }
@@ -328,7 +331,7 @@ fn a_dhcpv6_identifier_may_bear_the_mac_of_another_interface() {
     };
     assert_eq!(identity.key.to_string(), "lan0/02:00:00:00:00:77");
     assert_eq!(
-        who.hostname(&identity, packet.tuple.source, packet.time),
+        who.details(&identity, packet.tuple.source, packet.time).1,
         Some("laptop")
     );
 }
@@ -368,7 +371,7 @@ fn names_come_from_the_lease_then_by_hand_then_from_another_lease_of_the_mac() {
         let Origin::Device(identity) = who.origin(&packet, packet.time) else {
             panic!("{source} is forged");
         };
-        who.hostname(&identity, packet.tuple.source, packet.time)
+        who.details(&identity, packet.tuple.source, packet.time).1
     };
     assert_eq!(name("192.168.1.10", VICTIM), Some("leased"));
     assert_eq!(name("192.168.1.66", ATTACKER), Some("scanner"));

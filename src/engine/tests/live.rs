@@ -16,7 +16,7 @@ fn mac(last: u8) -> Mac {
     Mac([2, 0, 0, 0, 0, last])
 }
 
-/// LAN with a router, WireGuard, and the Internet behind another NAT.
+/// LAN with a router, a tunnel, and the Internet behind another NAT.
 fn gateway() -> Topology {
     let link = |name, has_link_layer| Link {
         interface: interface(name),

@@ -151,8 +151,7 @@ pub(crate) struct Inventory {
     links: HashMap<u32, Interface>,
     topology: Option<Topology>,
     neighbours: HashMap<(u32, IpAddr), (Interface, Mac)>,
-    is_topology_stale: bool,
-    are_neighbours_stale: bool,
+    stale: Stale,
     topology_read: Option<Timestamp>,
     leases: Vec<LeaseFile>,
     /// How many of them were named; they come first.
@@ -209,6 +208,13 @@ impl LeaseFile {
     }
 }
 
+/// What must be asked for anew.
+#[derive(Clone, Copy, Debug)]
+struct Stale {
+    topology: bool,
+    neighbours: bool,
+}
+
 /// When each of the files was looked at.
 #[derive(Clone, Copy, Debug, Default)]
 struct Looked {
@@ -232,8 +238,10 @@ impl Inventory {
             links: HashMap::new(),
             topology: None,
             neighbours: HashMap::new(),
-            is_topology_stale: true,
-            are_neighbours_stale: true,
+            stale: Stale {
+                topology: true,
+                neighbours: true,
+            },
             topology_read: None,
             leases: options.leases.iter().cloned().map(LeaseFile::new).collect(),
             named: options.leases.len(),
@@ -253,12 +261,13 @@ impl Inventory {
         let mut inputs = Vec::new();
         self.listen(&mut inputs)?;
         let every = self.topology.as_ref().map_or(0, |topology| {
-            TOPOLOGY_EVERY + TOPOLOGY_EVERY_ROUTE.saturating_mul(topology.routes.len() as i64)
+            let routes = i64::try_from(topology.routes.len()).unwrap_or(i64::MAX);
+            TOPOLOGY_EVERY.saturating_add(TOPOLOGY_EVERY_ROUTE.saturating_mul(routes))
         });
-        if self.is_topology_stale && is_due(&mut self.topology_read, every, now) {
+        if self.stale.topology && is_due(&mut self.topology_read, every, now) {
             self.read_topology(&mut inputs)?;
         }
-        if self.are_neighbours_stale {
+        if self.stale.neighbours {
             self.read_neighbours(&mut inputs)?;
         }
         if is_due(&mut self.looked.search, SEARCH_EVERY, now) && self.searches {
@@ -295,19 +304,18 @@ impl Inventory {
             links,
             neighbours,
             lost,
-            is_topology_stale,
-            are_neighbours_stale,
+            stale,
             ..
         } = self;
         let taken = listening.receive(|fact| match fact {
             Fact::Link(_) | Fact::Address(..) | Fact::Route(..) | Fact::Changed => {
-                *is_topology_stale = true;
+                stale.topology = true;
             }
             Fact::Neighbour(index, address, mac) => {
                 let known = neighbours.get(&(index, address)).copied();
                 match (links.get(&index).copied(), known) {
                     // Of an interface that is gone, or has come, or has got another name.
-                    (None, None) => *are_neighbours_stale |= mac.is_some(),
+                    (None, None) => stale.neighbours |= mac.is_some(),
                     (interface, known) => {
                         let known_interface = known.map(|(interface, _)| interface);
                         if let Some(interface) = interface.or(known_interface) {
@@ -321,13 +329,13 @@ impl Inventory {
         });
         if taken.map_err(InventoryError::Listen)? {
             self.lost.overruns += 1;
-            self.is_topology_stale = true;
-            self.are_neighbours_stale = true;
+            self.stale.topology = true;
+            self.stale.neighbours = true;
             // It is not known what has changed: at once.
             self.topology_read = None;
         }
-        if self.are_neighbours_stale {
-            self.is_topology_stale = true;
+        if self.stale.neighbours {
+            self.stale.topology = true;
             self.topology_read = None;
         }
         Ok(())
@@ -335,7 +343,7 @@ impl Inventory {
 
     /// Asks for links, addresses and routes, and tells of them where they are not what they were.
     fn read_topology(&mut self, inputs: &mut Vec<Input>) -> Result<(), InventoryError> {
-        self.is_topology_stale = false;
+        self.stale.topology = false;
         let (mut topology, mut links) = (Topology::default(), HashMap::new());
         for fact in self.dump(Table::Links)? {
             if let Fact::Link(link) = fact {
@@ -372,7 +380,7 @@ impl Inventory {
         topology.routes.dedup();
         if links != self.links {
             self.links = links;
-            self.are_neighbours_stale = true;
+            self.stale.neighbours = true;
         }
         if self.topology.as_ref() != Some(&topology) {
             self.topology = Some(topology.clone());
@@ -383,7 +391,7 @@ impl Inventory {
 
     /// Asks for the neighbour table, and tells of what differs from what is known of it.
     fn read_neighbours(&mut self, inputs: &mut Vec<Input>) -> Result<(), InventoryError> {
-        self.are_neighbours_stale = false;
+        self.stale.neighbours = false;
         let facts = self.dump(Table::Neighbours)?;
         let mut found = HashMap::new();
         for fact in facts {

@@ -39,7 +39,7 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 const MESSAGE_BUFFER: usize = 64 << 10;
 /// How long the kernel may take to answer, in seconds.
 const PATIENCE: i64 = 5;
-/// The header of a link (struct ifinfomsg), and the attribute that names it (IFLA_IFNAME).
+/// The header of a link (struct ifinfomsg), and the attribute that names it (`IFLA_IFNAME`).
 const LINK_HEADER: usize = 16;
 const IFLA_IFNAME: u16 = 3;
 
