@@ -352,11 +352,6 @@ impl Devices {
         (*known == id).then_some(device)
     }
 
-    /// The id of the device at `place`.
-    pub(super) fn id(&self, place: usize) -> DeviceId {
-        self.places[place].0
-    }
-
     /// The place of the device with `identity`, new where it is not known. `name` answers its name, of
     /// `names_version`.
     pub(super) fn get_or_insert<'a>(
