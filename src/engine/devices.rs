@@ -366,11 +366,6 @@ impl Devices {
         (*known == id).then_some(device)
     }
 
-    /// The id of the device at `place`.
-    pub(super) fn id(&self, place: usize) -> DeviceId {
-        self.places[place].0
-    }
-
     /// The place of the device with `identity`, new where it is not known. `details` answers what else
     /// is known of it.
     pub(super) fn get_or_insert<'a>(

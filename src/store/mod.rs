@@ -14,10 +14,9 @@ mod writer;
 use std::io;
 use std::path::PathBuf;
 
-pub(crate) use changes::Changes;
 pub(crate) use gather::Gatherer;
 pub(crate) use past::{Asked, Past};
-pub(crate) use writer::{Unwritten, Writer};
+pub(crate) use writer::Writer;
 
 /// The history's name in the state directory.
 pub(crate) const FILE: &str = "history.sqlite";

@@ -178,11 +178,6 @@ impl Writer {
         self.shared.messages().waiting.pop_front()
     }
 
-    /// What did not get into the history so far.
-    pub(crate) fn unwritten(&self) -> Unwritten {
-        self.shared.unwritten()
-    }
-
     /// Writes what waits, and ends; takes a few seconds where the file is locked. Answers what was
     /// lost in all, and what is left to say.
     pub(crate) fn finish(self) -> (Unwritten, Vec<String>) {
