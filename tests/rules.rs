@@ -620,6 +620,30 @@ fn errors_say_what_to_do() {
 }
 
 #[test]
+fn without_the_right_to_make_namespaces_the_template_is_compared() {
+    for (backend, kind) in [("nft", "nft"), ("iptables", "nft"), ("iptables", "legacy")] {
+        let namespace = Namespace::new();
+        namespace.load(&format!("iptables-{kind}-restore"), STRICT);
+        let limited = |verb: &str| -> String {
+            namespace.run(&format!(
+                "setpriv --bounding-set -sys_admin --inh-caps -sys_admin {SMTPWATCH} rules {verb}"
+            ))
+        };
+        let install = format!("install --backend {backend} --via both --port 25,465");
+        assert!(
+            limited(&install).starts_with("installed"),
+            "{backend} {kind}"
+        );
+        assert!(limited(&install).starts_with("already"), "{backend} {kind}");
+        assert!(
+            limited("status").contains("as wanted  yes"),
+            "{backend} {kind}"
+        );
+        assert!(limited("remove").starts_with("removed"), "{backend} {kind}");
+    }
+}
+
+#[test]
 fn a_table_that_iptables_cannot_read_is_told_and_no_obstacle_to_nft() {
     let namespace = Namespace::new();
     namespace.load("nft -f -", NEIGHBOURS[1].1);
