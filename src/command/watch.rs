@@ -17,7 +17,7 @@ use crate::runtime::live::{Core, Ended, Guard, Live, Shown, Sink, Slots};
 use crate::settings::flags::watch::{Format, Mode, Source, Watch as Flags};
 use crate::settings::rules::{Rules, Via};
 use crate::settings::{Limits, Settings};
-use crate::source::inventory::{self, Inventory};
+use crate::source::inventory::{self, Inventory, Lost};
 use crate::source::live::Options;
 use crate::store::{Gatherer, Writer};
 use crate::view::{self, Layout, Report};
@@ -80,6 +80,7 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
         slots: eyes.slots,
         guard: eyes.guard,
         inventory,
+        overlooked: Lost::default(),
         clock,
         time: flags.time,
     };
@@ -185,7 +186,11 @@ fn name(source: &Source) -> SourceName {
 fn options(settings: &Settings, flags: &Flags, rules: Option<&Rules>) -> Options {
     let prefix = match rules {
         Some(rules) => Some(rules.prefix.as_str().as_bytes().to_vec()),
-        None => flags.rules.prefix.as_ref().map(|prefix| prefix.as_str().as_bytes().to_vec()),
+        None => flags
+            .rules
+            .prefix
+            .as_ref()
+            .map(|prefix| prefix.as_str().as_bytes().to_vec()),
     };
     Options {
         ports: settings.ports.clone(),
@@ -205,7 +210,9 @@ fn conclude(flags: &Flags, ended: Ended) -> anyhow::Result<u8> {
     let at = engine.wall(at);
     let report = Report::new(&engine, &[], at, flags.top);
     let dropped = sink.finish(&report, at);
-    troubles.iter().for_each(|trouble| say(trouble));
+    for trouble in &troubles {
+        say(trouble);
+    }
     if !flags.quiet {
         report.notes.lines.iter().for_each(|line| say(line));
     }
@@ -220,7 +227,11 @@ fn conclude(flags: &Flags, ended: Ended) -> anyhow::Result<u8> {
         print(flags, &report)?;
     }
     Ok(
-        match (flags.exit_code, report.notes.is_infected, report.notes.is_blind) {
+        match (
+            flags.exit_code,
+            report.notes.is_infected,
+            report.notes.is_blind,
+        ) {
             (true, true, _) => INFECTED,
             (true, false, true) => BLIND,
             _ if troubles.is_empty() => 0,

@@ -13,7 +13,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table, Wrap};
 
 use super::escape::terminal;
-use crate::engine::{Device, Engine, grouped};
+use crate::engine::{Device, Engine, SourceHealth, grouped};
 use crate::model::{Direction, Timestamp, Verdict};
 
 /// Messages that are kept for the screen.
@@ -48,7 +48,13 @@ impl LiveView {
     }
 
     /// Draws everything. `title` says what runs.
-    pub(crate) fn draw(&self, frame: &mut Frame<'_>, engine: &Engine, title: &str, zone: &TimeZone) {
+    pub(crate) fn draw(
+        &self,
+        frame: &mut Frame<'_>,
+        engine: &Engine,
+        title: &str,
+        zone: &TimeZone,
+    ) {
         let said = u16::try_from(self.messages.len()).unwrap_or(u16::MAX);
         let [head, table, messages] = Layout::vertical([
             Constraint::Length(2),
@@ -98,8 +104,10 @@ fn header<'a>(engine: &Engine, title: &str) -> Paragraph<'a> {
         grouped(outbound.syns),
     );
     let sources = engine.health().sources();
-    let lost: u64 = sources.iter().map(|source| source.missed()).sum();
-    let is_blind = sources.iter().any(|source| source.is_blind || !source.is_open);
+    let lost: u64 = sources.iter().map(SourceHealth::missed).sum();
+    let is_blind = sources
+        .iter()
+        .any(|source| source.is_blind || !source.is_open);
     let sight = match (is_blind, lost) {
         (true, _) => format!("BLIND, {} not seen", grouped(lost)).red().bold(),
         (false, 0) => "nothing lost".green(),
@@ -134,7 +142,10 @@ fn devices(frame: &mut Frame<'_>, area: Rect, engine: &Engine, zone: &TimeZone) 
     ];
     let header = Row::new(header).style(Style::new().add_modifier(Modifier::DIM));
     let rows = rows.into_iter().map(|device| row(device, engine, zone));
-    frame.render_widget(Table::new(rows, widths).header(header).column_spacing(1), area);
+    frame.render_widget(
+        Table::new(rows, widths).header(header).column_spacing(1),
+        area,
+    );
 }
 
 /// The `count` devices with the worst verdicts and the most attempts.
@@ -165,7 +176,11 @@ fn row<'a>(device: &Device, engine: &Engine, zone: &TimeZone) -> Row<'a> {
         text(&address),
         text(device.hostname.as_deref().unwrap_or("-")),
         text(&device.mac().map_or("-".to_owned(), |mac| mac.to_string())),
-        text(&device.interface().map_or("-".to_owned(), |interface| interface.name())),
+        text(
+            &device
+                .interface()
+                .map_or("-".to_owned(), |interface| interface.name()),
+        ),
         number(device.attempts),
         number(destinations.addresses as u64),
         number(device.peak_per_minute),

@@ -211,9 +211,11 @@ impl Report {
         let inputs = outcomes.iter().map(Input::new).chain(live);
         Self::of(
             Known {
-                devices: engine.devices().map(|(_, device)| engine.facts(device, top)),
+                devices: engine
+                    .devices()
+                    .map(|(_, device)| engine.facts(device, top)),
                 spoofed: spoofed(engine),
-                    forgotten: totals.evicted_devices,
+                forgotten: totals.evicted_devices,
                 totals,
                 scope: settings.scope,
                 window: settings.window,

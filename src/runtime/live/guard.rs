@@ -138,7 +138,9 @@ impl Post {
         let mut suspect = None;
         for change in self.changes() {
             match change {
-                Change::Committed(commit) if self.may_concern_us(&commit) => suspect = Some(commit.by),
+                Change::Committed(commit) if self.may_concern_us(&commit) => {
+                    suspect = Some(commit.by)
+                }
                 Change::Committed(_) => {}
                 Change::Missed => suspect = suspect.or(Some(None)),
             }
@@ -202,7 +204,11 @@ impl Post {
     }
 
     fn may_heal(&mut self, now: Timestamp) -> bool {
-        while self.heals.front().is_some_and(|&heal| now.micros_since(heal) > HEALING) {
+        while self
+            .heals
+            .front()
+            .is_some_and(|&heal| now.micros_since(heal) > HEALING)
+        {
             self.heals.pop_front();
         }
         self.heals.len() < self.max_heals

@@ -68,7 +68,9 @@ fn meaning(event: &Event) -> Typed {
     match event {
         Event::Key(key) if key.kind == KeyEventKind::Press => match key.code {
             KeyCode::Char('q' | 'Q') | KeyCode::Esc => Typed::Quit,
-            KeyCode::Char('c' | 'd') if key.modifiers.contains(KeyModifiers::CONTROL) => Typed::Quit,
+            KeyCode::Char('c' | 'd') if key.modifiers.contains(KeyModifiers::CONTROL) => {
+                Typed::Quit
+            }
             _ => Typed::Other,
         },
         Event::Resize(..) => Typed::Resize,

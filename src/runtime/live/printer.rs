@@ -132,7 +132,11 @@ mod tests {
         }
         assert_eq!(printer.finish().unwrap(), 0);
         let text = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
-        assert!(text.lines().map(|line| line.parse::<u32>().unwrap()).eq(0..100_000));
+        assert!(
+            text.lines()
+                .map(|line| line.parse::<u32>().unwrap())
+                .eq(0..100_000)
+        );
     }
 
     #[test]

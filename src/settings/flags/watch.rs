@@ -176,7 +176,8 @@ fn source(text: &str) -> Result<Source, String> {
 
 /// Reads a duration in one unit: `90s`, `10m`, `12h`, `7d`, `1w`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "not a duration; give a number and a unit, such as 90s, 10m, 12h or 7d".to_owned();
+    let wrong =
+        || "not a duration; give a number and a unit, such as 90s, 10m, 12h or 7d".to_owned();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let seconds = match &text[digits.len()..] {
         "s" => 1,
@@ -202,7 +203,17 @@ mod tests {
         for (text, seconds) in [("90s", 90), ("10m", 600), ("12h", 43_200), ("1w", 604_800)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "10", "m", "-1s", "1.5h", "0s", "99999999999999w", "5 m", "1y"] {
+        for text in [
+            "",
+            "10",
+            "m",
+            "-1s",
+            "1.5h",
+            "0s",
+            "99999999999999w",
+            "5 m",
+            "1y",
+        ] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
@@ -210,7 +221,10 @@ mod tests {
     #[test]
     fn sources_by_name() {
         assert_eq!(source("auto"), Ok(Source::Auto));
-        assert_eq!(source("capture:eth1.7"), Ok(Source::Capture("eth1.7".to_owned())));
+        assert_eq!(
+            source("capture:eth1.7"),
+            Ok(Source::Capture("eth1.7".to_owned()))
+        );
         for text in ["", "pcap", "capture", "capture:", "nflog:5"] {
             assert!(source(text).is_err(), "{text}");
         }
