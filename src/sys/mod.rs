@@ -5,6 +5,7 @@
 )]
 
 pub(crate) mod nflog;
+pub(crate) mod packet;
 pub(crate) mod readiness;
 #[cfg(test)]
 pub(crate) mod testing;
