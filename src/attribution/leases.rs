@@ -66,6 +66,8 @@ impl<'a> Current<'a> {
 pub struct LeaseBook {
     // Ordered, not hashed: addresses come from hostile files, and floor 2 has no random seed.
     histories: BTreeMap<IpAddr, History>,
+    /// The name in the last lease of each station that gives one.
+    names: BTreeMap<Mac, String>,
 }
 
 impl LeaseBook {
@@ -74,8 +76,13 @@ impl LeaseBook {
     ///
     /// Takes O(n log n) for n records.
     pub fn new(files: impl IntoIterator<Item = Leases>) -> Self {
+        Self::of_records(files.into_iter().flat_map(|file| file.records))
+    }
+
+    /// The book of `records`, in the order in which the servers wrote them.
+    pub fn of_records(records: impl IntoIterator<Item = Record>) -> Self {
         let mut histories: BTreeMap<IpAddr, History> = BTreeMap::new();
-        for record in files.into_iter().flat_map(|file| file.records) {
+        for record in records {
             match record {
                 Record::Lease(lease) => {
                     let history = histories.entry(lease.address).or_default();
@@ -89,10 +96,22 @@ impl LeaseBook {
                 }
             }
         }
+        let mut names = BTreeMap::new();
         for history in histories.values_mut() {
             history.reigns = reigns(&history.leases);
+            if let Some(last) = history.last()
+                && let (Some(mac), Some(name)) = (last.mac, &last.hostname)
+                && mac.is_station()
+            {
+                names.insert(mac, name.clone());
+            }
         }
-        Self { histories }
+        Self { histories, names }
+    }
+
+    /// The name in a last lease of `mac`, valid or not: to show, no proof of anything.
+    pub fn name_of(&self, mac: Mac) -> Option<&str> {
+        self.names.get(&mac).map(String::as_str)
     }
 
     /// Whether no file had a record.

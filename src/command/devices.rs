@@ -1,9 +1,17 @@
-//! `smtpwatch devices`: who is on the LAN, as far as DHCP leases tell.
+//! `smtpwatch devices`: who is on the LAN, as far as this machine's tables and files tell, or the DHCP
+//! leases that were given.
+
+use std::hash::{BuildHasher, RandomState};
 
 use super::output::{deliver, overwrites};
 use super::{FAILED, USAGE, is_broken_pipe, say, say_all, say_skipped};
+use crate::attribution::leases::LeaseBook;
+use crate::engine::Engine;
+use crate::model::Timestamp;
 use crate::runtime::clock;
+use crate::settings::Settings;
 use crate::settings::flags::{Devices as Flags, Format};
+use crate::source::inventory::{Inventory, InventoryError, Options};
 use crate::source::lease_book;
 use crate::view::{Devices, Layout};
 
@@ -19,10 +27,20 @@ pub(super) fn run(flags: &Flags) -> u8 {
         return USAGE;
     }
     let now = clock::now();
-    let (leases, skipped, errors) = lease_book(flags.leases.iter().map(AsRef::as_ref), now);
-    say_all(&errors);
-    say_skipped(&skipped);
-    let devices = Devices::new(&leases, now);
+    let (devices, is_whole) = if flags.leases.is_empty() {
+        match live(now) {
+            Ok(answer) => answer,
+            Err(error) => {
+                say(&error.to_string());
+                return FAILED;
+            }
+        }
+    } else {
+        let (leases, skipped, errors) = lease_book(flags.leases.iter().map(AsRef::as_ref), now);
+        say_all(&errors);
+        say_skipped(&skipped);
+        (Devices::new(&leases, now), errors.is_empty())
+    };
     let format = flags.print.format();
     let printed = deliver(
         flags.print.output.as_deref(),
@@ -45,7 +63,22 @@ pub(super) fn run(flags: &Flags) -> u8 {
             say(&format!("{error:#}"));
             FAILED
         }
-        _ if errors.is_empty() => 0,
+        _ if is_whole => 0,
         _ => FAILED,
     }
+}
+
+/// What this machine knows, and whether all of it could be read.
+fn live(now: Timestamp) -> Result<(Devices, bool), InventoryError> {
+    let mut inventory = Inventory::open(&Options::default())?;
+    let seed = RandomState::new().hash_one(0);
+    let mut engine = Engine::new(Settings::default(), LeaseBook::default(), seed);
+    for input in inventory.read(now)? {
+        engine.handle(input, now);
+    }
+    let complaints = inventory.complaints();
+    for complaint in &complaints {
+        say(&complaint.to_string());
+    }
+    Ok((Devices::live(engine.who(), now), complaints.is_empty()))
 }

@@ -3,7 +3,10 @@
 mod devices;
 mod explain;
 mod output;
+mod replay;
 mod report;
+mod rules;
+mod watch;
 
 use std::ffi::OsString;
 use std::io;
@@ -41,6 +44,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Report(flags) => report::run(&flags),
         Verb::Devices(flags) => devices::run(&flags),
         Verb::Explain(flags) => explain::run(&flags),
+        Verb::Watch(flags) => watch::run(&flags),
+        Verb::Rules(flags) => rules::run(&flags),
+        Verb::Replay(flags) => replay::run(&flags),
     }
     .into()
 }

@@ -1,15 +1,17 @@
 //! `smtpwatch report`: the one-shot answer.
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::output::{deliver, overwrites};
 use super::{BLIND, FAILED, INFECTED, USAGE, is_broken_pipe, say, say_all, say_skipped};
 use crate::decode::kernel_log::Decoder;
+use crate::model::Timestamp;
 use crate::runtime::{Answer, Offline, clock};
-use crate::settings::Settings;
 use crate::settings::flags::{Format, Report as Flags};
+use crate::settings::{STATE_DIR, Settings};
 use crate::source::{InputError, Location, Reading, expand, lease_book, system_locations};
+use crate::store::{Asked, Past, StoreError};
 use crate::view::{self, Layout, Report};
 
 /// Runs the verb; answers the exit status.
@@ -33,6 +35,14 @@ pub(super) fn run(flags: &Flags) -> u8 {
             output.display()
         ));
         return USAGE;
+    }
+    match history(flags) {
+        History::Read(folder) => return of_history(flags, settings, &folder, now),
+        History::Misused(message) => {
+            say(&message);
+            return USAGE;
+        }
+        History::None => {}
     }
     let (locations, mut errors) = if flags.inputs.is_empty() {
         system_locations(settings.window.since)
@@ -63,14 +73,100 @@ pub(super) fn run(flags: &Flags) -> u8 {
         report.notes.lines.iter().for_each(|line| say(line));
         say_passed_over(flags, &answer);
     }
-    let printed = print(flags, &report);
+    finish(flags, &report, &errors)
+}
+
+/// What the history has to do with the answer.
+enum History {
+    /// It gives it.
+    Read(PathBuf),
+    /// Nothing.
+    None,
+    /// It cannot give this one.
+    Misused(String),
+}
+
+/// Where to read the history, if that is what is asked for: named, or there where nothing is named.
+fn history(flags: &Flags) -> History {
+    if !flags.inputs.is_empty() {
+        return History::None;
+    }
+    let about_records = flags.about_records();
+    if let Some(folder) = &flags.state_dir {
+        if about_records.is_empty() {
+            return History::Read(folder.clone());
+        }
+        return History::Misused(format!(
+            "{} cannot be asked of a history, which was written with what smtpwatch watch was given; give a FILE",
+            about_records.join(", ")
+        ));
+    }
+    let folder = Path::new(STATE_DIR);
+    let (is_read, told) = match Past::is_there(folder) {
+        Ok(true) if about_records.is_empty() => (
+            true,
+            format!("reading the history in {STATE_DIR}; give a FILE to read logs"),
+        ),
+        Ok(true) => (
+            false,
+            format!(
+                "reading this system's logs, for {} cannot be asked of the history in {STATE_DIR}",
+                about_records.join(", ")
+            ),
+        ),
+        Ok(false) => (
+            false,
+            format!("reading this system's logs, for there is no history in {STATE_DIR}"),
+        ),
+        Err(error) => (false, format!("reading this system's logs, for {error}")),
+    };
+    if !flags.quiet {
+        say(&told);
+    }
+    if is_read {
+        History::Read(folder.to_owned())
+    } else {
+        History::None
+    }
+}
+
+/// The answer that the history in `folder` gives.
+fn of_history(flags: &Flags, settings: Settings, folder: &Path, now: Timestamp) -> u8 {
+    let asked = Asked {
+        window: settings.window,
+        ports: flags.counting.ports().to_vec(),
+        top: flags.top,
+        max_destinations: settings.limits.destinations,
+        seed: RandomState::new().hash_one(0),
+    };
+    let past = match Past::read(folder, &asked) {
+        Ok(past) => past,
+        Err(error) => {
+            say(&error.to_string());
+            let is_about_rights = matches!(error, StoreError::Denied { .. });
+            return if flags.exit_code && is_about_rights {
+                BLIND
+            } else {
+                FAILED
+            };
+        }
+    };
+    let report = Report::of_past(past, now);
+    if !flags.quiet {
+        report.notes.lines.iter().for_each(|line| say(line));
+    }
+    finish(flags, &report, &[])
+}
+
+fn finish(flags: &Flags, report: &Report, errors: &[InputError]) -> u8 {
+    let printed = print(flags, report);
     if let Err(error) = &printed
         && !is_broken_pipe(error)
     {
         say(&format!("{error:#}"));
-        return status(flags, &report, &errors).max(FAILED);
+        return status(flags, report, errors).max(FAILED);
     }
-    status(flags, &report, &errors)
+    status(flags, report, errors)
 }
 
 /// Files in folders that are no inputs: how many, or which.
@@ -148,3 +244,6 @@ fn status(flags: &Flags, report: &Report, errors: &[InputError]) -> u8 {
         0
     }
 }
+
+#[cfg(test)]
+mod tests;

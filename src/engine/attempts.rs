@@ -6,10 +6,10 @@
 //! else by addresses and ports within 150 s of the first SYN.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
 
 use foldhash::quality::FixedState;
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
+use hashbrown::HashTable;
 
 use crate::model::{MICROS_PER_SECOND, Observation, RuleId, Timestamp, Tuple};
 
@@ -36,14 +36,20 @@ pub(super) struct Seen {
 /// The attempts of the last minutes.
 #[derive(Debug)]
 pub(super) struct Attempts {
-    open: HashMap<Tuple, Open, FixedState>,
-    order: VecDeque<(Timestamp, Tuple)>,
+    /// Places in `open` by tuple: the table has twice the room it needs, so its entries are small.
+    places: HashTable<u32>,
+    state: FixedState,
+    open: Vec<Open>,
+    free: Vec<u32>,
+    /// Each open place once, in the order in which it is to be looked at.
+    order: VecDeque<(Timestamp, u32)>,
     capacity: usize,
     evicted: u64,
 }
 
 #[derive(Debug)]
 struct Open {
+    tuple: Tuple,
     first: Timestamp,
     last: Timestamp,
     isn: Option<u32>,
@@ -74,7 +80,10 @@ impl Attempts {
     /// Keeps at most `capacity` tuples.
     pub(super) fn new(capacity: usize, state: FixedState) -> Self {
         Self {
-            open: HashMap::with_hasher(state),
+            places: HashTable::new(),
+            state,
+            open: Vec::new(),
+            free: Vec::new(),
             order: VecDeque::new(),
             capacity,
             evicted: 0,
@@ -90,14 +99,16 @@ impl Attempts {
     pub(super) fn note(&mut self, observation: &Observation, now: Timestamp) -> Seen {
         self.forget(now);
         let packets = u64::from(observation.repeats.max(1));
-        match self.open.entry(observation.tuple) {
-            Entry::Occupied(mut open) => return open.get_mut().note(observation, packets),
-            Entry::Vacant(new) if observation.repeats == 0 => {
-                new.insert(Open::new(observation));
-                self.order.push_back((observation.time, observation.tuple));
-                self.evict(now);
-            }
-            Entry::Vacant(_) => {}
+        let hash = self.state.hash_one(observation.tuple);
+        let known = self.places.find(hash, |&place| {
+            self.open[place as usize].tuple == observation.tuple
+        });
+        if let Some(&place) = known {
+            return self.open[place as usize].note(observation, packets);
+        }
+        if observation.repeats == 0 {
+            self.evict(now);
+            self.open(hash, observation);
         }
         Seen {
             opens_attempt: true,
@@ -106,30 +117,58 @@ impl Attempts {
         }
     }
 
+    fn open(&mut self, hash: u64, observation: &Observation) {
+        let open = Open::new(observation);
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.open[place as usize] = open;
+                place
+            }
+            None => {
+                let place = u32::try_from(self.open.len()).expect("capacity is far below");
+                self.open.push(open);
+                place
+            }
+        };
+        let (state, open) = (&self.state, &self.open);
+        self.places.insert_unique(hash, place, |&place| {
+            state.hash_one(open[place as usize].tuple)
+        });
+        self.order.push_back((observation.time, place));
+    }
+
+    fn close(&mut self, place: u32) {
+        let hash = self.state.hash_one(self.open[place as usize].tuple);
+        if let Ok(entry) = self.places.find_entry(hash, |&known| known == place) {
+            entry.remove();
+        }
+        self.open[place as usize].more = None;
+        self.free.push(place);
+    }
+
     /// Makes room; what no SYN without a number can belong to any more is no loss.
     fn evict(&mut self, now: Timestamp) {
-        if self.open.len() > self.capacity
-            && let Some((_, tuple)) = self.order.pop_front()
-            && let Some(open) = self.open.remove(&tuple)
+        if self.order.len() >= self.capacity
+            && let Some((_, place)) = self.order.pop_front()
         {
-            self.evicted += u64::from(now.micros_since(open.last) <= WINDOW);
+            let last = self.open[place as usize].last;
+            self.evicted += u64::from(now.micros_since(last) <= WINDOW);
+            self.close(place);
         }
     }
 
     fn forget(&mut self, now: Timestamp) {
-        while let Some(&(noted, tuple)) = self.order.front() {
+        while let Some(&(noted, place)) = self.order.front() {
             if now.micros_since(noted) <= WINDOW {
                 return;
             }
             self.order.pop_front();
-            match self.open.get(&tuple) {
-                Some(open) if now.micros_since(open.last) <= open.window() => {
-                    self.order
-                        .push_back((open.last.max(noted.plus_micros(WINDOW)), tuple));
-                }
-                _ => {
-                    self.open.remove(&tuple);
-                }
+            let open = &self.open[place as usize];
+            if now.micros_since(open.last) <= open.window() {
+                self.order
+                    .push_back((open.last.max(noted.plus_micros(WINDOW)), place));
+            } else {
+                self.close(place);
             }
         }
     }
@@ -138,6 +177,7 @@ impl Attempts {
 impl Open {
     fn new(observation: &Observation) -> Self {
         Self {
+            tuple: observation.tuple,
             first: observation.time,
             last: observation.time,
             isn: observation.isn,

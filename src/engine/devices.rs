@@ -1,7 +1,5 @@
 //! The devices and what each of them did.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
@@ -9,11 +7,10 @@ use hashbrown::HashMap;
 
 use super::attempts::Seen;
 use super::destinations::Destinations;
-use super::identity::Identity;
+use crate::attribution::identity::Identity;
 use crate::detection::Detectors;
 use crate::model::{
-    Detector, DeviceBasis, DeviceId, DeviceKey, Finding, Interface, Mac, Observation, Timestamp,
-    Verdict,
+    DeviceBasis, DeviceId, DeviceKey, Finding, Interface, Mac, Observation, Timestamp, Verdict,
 };
 use crate::settings::{Limits, Settings};
 
@@ -29,7 +26,7 @@ pub struct Device {
     pub key: DeviceKey,
     /// On what grounds it is named.
     pub basis: DeviceBasis,
-    /// Its name as it gave it to the DHCP server: hostile text.
+    /// Its name as it gave it to the DHCP server, else as it is configured by hand: hostile text.
     pub hostname: Option<String>,
     /// Addresses it was seen with, the latest last; at most 16.
     pub addresses: Vec<IpAddr>,
@@ -52,6 +49,30 @@ pub struct Device {
     destinations: Destinations,
     uncounted_destinations: bool,
     detectors: Detectors,
+    ttls: Ttls,
+    names_version: u32,
+}
+
+/// When, where from and on what grounds a device was seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sighting {
+    pub(super) time: Timestamp,
+    pub(super) address: IpAddr,
+    pub(super) basis: DeviceBasis,
+    /// Of the names that are known now.
+    pub(super) names_version: u32,
+}
+
+/// On what grounds a device is named, and its name.
+pub(super) type Details<'a> = (DeviceBasis, Option<&'a str>);
+
+/// What counting an observation told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counted {
+    /// Whether it is an attempt of its own.
+    pub(super) is_attempt: bool,
+    /// Whether several machines showed behind the device's MAC, for the first time.
+    pub(super) is_newly_shared: bool,
 }
 
 /// A value that is told only while all records agree on it.
@@ -91,11 +112,17 @@ pub struct DeviceDestinations {
 }
 
 impl Device {
-    fn new(identity: &Identity<'_>, time: Timestamp, state: FixedState) -> Self {
+    fn new(
+        identity: &Identity,
+        (basis, hostname): Details<'_>,
+        from: &Sighting,
+        state: FixedState,
+    ) -> Self {
+        let time = from.time;
         Self {
             key: identity.key,
-            basis: identity.basis,
-            hostname: identity.hostname.map(str::to_owned),
+            basis,
+            hostname: hostname.map(str::to_owned),
             addresses: Vec::new(),
             lease_mac: identity.mac,
             syns: 0,
@@ -110,6 +137,22 @@ impl Device {
             destinations: Destinations::new(state),
             uncounted_destinations: false,
             detectors: Detectors::default(),
+            ttls: Ttls::default(),
+            names_version: from.names_version,
+        }
+    }
+
+    /// Whether several machines stand behind its MAC, as the TTLs of its packets tell: a NAT, or an
+    /// access point that is one.
+    pub fn is_shared(&self) -> bool {
+        self.ttls.is_shared
+    }
+
+    /// The MAC of the router that it is behind.
+    pub fn router(&self) -> Option<Mac> {
+        match self.basis {
+            DeviceBasis::Router(mac) => Some(mac),
+            _ => None,
         }
     }
 
@@ -125,14 +168,7 @@ impl Device {
 
     /// What the findings amount to.
     pub fn verdict(&self) -> Verdict {
-        self.findings
-            .iter()
-            .map(|finding| match finding.detector {
-                Detector::Burst => Verdict::Infected,
-                Detector::Volume => Verdict::Suspicious,
-            })
-            .max()
-            .unwrap_or(Verdict::Normal)
+        Verdict::of(&self.findings)
     }
 
     /// Where its attempts went, in numbers.
@@ -147,32 +183,56 @@ impl Device {
     /// The `count` destinations tried most often, and how often; those tried equally often in the
     /// order of their addresses.
     pub fn top_destinations(&self, count: usize) -> Vec<(IpAddr, u64)> {
-        // The worst of those kept so far is on top.
-        let mut kept: BinaryHeap<(Reverse<u64>, IpAddr)> = BinaryHeap::new();
-        for (address, attempts) in self.destinations.iter() {
-            let entry = (Reverse(attempts), address);
-            if kept.len() < count {
-                kept.push(entry);
-            } else if kept.peek().is_some_and(|worst| entry < *worst) {
-                kept.pop();
-                kept.push(entry);
-            }
-        }
-        let sorted = kept.into_sorted_vec().into_iter();
-        sorted
-            .map(|(Reverse(attempts), address)| (address, attempts))
-            .collect()
+        self.destinations.top(count)
     }
 
-    /// Counts an observation; answers whether it is an attempt of its own.
-    pub(super) fn count(&mut self, observation: &Observation, seen: Seen) -> bool {
+    /// How much is lost with it.
+    fn says(&self) -> (usize, u64, Timestamp) {
+        (self.findings.len(), self.attempts, self.last_seen)
+    }
+
+    /// Takes what has become known since: asked where names have changed, or the device has another
+    /// address than before.
+    fn learn<'a>(&mut self, from: &Sighting, details: impl Fn() -> Details<'a>) {
+        let is_asked = from.names_version != self.names_version
+            || (matches!(self.key, DeviceKey::Station(..))
+                && self.addresses.last() != Some(&from.address));
+        let mut basis = from.basis;
+        if is_asked {
+            self.names_version = from.names_version;
+            let (detailed, name) = details();
+            basis = detailed;
+            if let Some(name) = name
+                && self.hostname.as_deref() != Some(name)
+            {
+                self.hostname = Some(name.to_owned());
+            }
+        }
+        if matches!(self.key, DeviceKey::Station(..)) {
+            self.basis = self.basis.max(basis);
+        }
+    }
+
+    /// Counts an observation.
+    pub(super) fn count(
+        &mut self,
+        observation: &Observation,
+        seen: Seen,
+        identity: &Identity,
+    ) -> Counted {
         self.syns += seen.packets;
         self.first_seen = self.first_seen.min(observation.time);
         self.last_seen = self.last_seen.max(observation.time);
         self.note_address(observation.tuple.source);
-        if let Some(mac) = observation.mac {
+        if let Some(mac) = observation.mac
+            && identity.has_own_frames()
+        {
             self.mac.note(mac);
         }
+        let is_newly_shared = match (self.key, observation.ttl) {
+            (DeviceKey::Station(..), Some(ttl)) => self.ttls.note(observation.tuple.source, ttl),
+            _ => false,
+        };
         if !observation.interface.is_empty() {
             self.interface.note(observation.interface);
         }
@@ -181,7 +241,10 @@ impl Device {
             self.attempts += 1;
             self.count_minute(observation.time);
         }
-        is_attempt
+        Counted {
+            is_attempt,
+            is_newly_shared,
+        }
     }
 
     fn note_address(&mut self, address: IpAddr) {
@@ -205,14 +268,69 @@ impl Device {
     }
 }
 
+/// The TTLs that a station's packets arrive with. A system sends with one of a few values, the same
+/// for all its connections; each router on the way takes one off.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ttls {
+    /// Those seen of each family (IPv4, IPv6), one bit each.
+    initial: [u8; 2],
+    is_shared: bool,
+}
+
+impl Ttls {
+    /// What systems send with; 32 and 60 are rare.
+    const INITIAL: [u8; 5] = [32, 60, 64, 128, 255];
+    /// Routers that are believed to be on the way: beyond, it is a trace of the route, or forged.
+    const MAX_HOPS: u8 = 8;
+
+    /// Notes a packet from `address`; answers whether it shows for the first time that several
+    /// machines stand here.
+    fn note(&mut self, address: IpAddr, ttl: u8) -> bool {
+        if self.is_shared {
+            return false;
+        }
+        let seen = &mut self.initial[usize::from(address.is_ipv6())];
+        self.is_shared = match Self::INITIAL.iter().position(|&initial| initial == ttl) {
+            Some(place) => {
+                *seen |= 1 << place;
+                !seen.is_power_of_two()
+            }
+            // A trace of the route counts up to 30.
+            None => {
+                ttl > 30
+                    && Self::INITIAL
+                        .iter()
+                        .any(|&initial| ttl < initial && initial - ttl <= Self::MAX_HOPS)
+            }
+        };
+        self.is_shared
+    }
+}
+
+/// Whether nobody but the packets themselves says that there is such a device. Offline there never is
+/// anybody who could, so there all are alike.
+fn is_loose(device: &Device) -> bool {
+    match device.key {
+        DeviceKey::Mac(_) => false,
+        DeviceKey::Address(_) => matches!(device.basis, DeviceBasis::Router(_)),
+        DeviceKey::Station(..) => !device.basis.is_confirmed(),
+        DeviceKey::Host(..) | DeviceKey::Prefix(_) => true,
+    }
+}
+
 /// All devices, in the order in which they came.
+///
+/// Live, what nobody confirms (an address behind a router, a MAC that no neighbour entry knows) can be
+/// forged without end, so it may fill no more than its share, and makes room for the rest.
 #[derive(Debug)]
 pub(super) struct Devices {
     index: HashMap<DeviceKey, usize, FixedState>,
     places: Vec<(DeviceId, Device)>,
+    /// Places of devices that were not confirmed when they came, each once.
+    loose: Vec<usize>,
+    loose_hand: usize,
     limits: Limits,
     state: FixedState,
-    next_id: u32,
     hand: usize,
     destinations: usize,
     evicted: u64,
@@ -223,9 +341,10 @@ impl Devices {
         Self {
             index: HashMap::with_hasher(state.clone()),
             places: Vec::new(),
+            loose: Vec::new(),
+            loose_hand: 0,
             limits,
             state,
-            next_id: 0,
             hand: 0,
             destinations: 0,
             evicted: 0,
@@ -240,43 +359,98 @@ impl Devices {
         self.places.iter().map(|(id, device)| (*id, device))
     }
 
-    /// The id of the device at `place`.
-    pub(super) fn id(&self, place: usize) -> DeviceId {
-        self.places[place].0
+    /// The device called `id`: ids that are given at one place are [`Limits::devices`] apart.
+    pub(super) fn get(&self, id: DeviceId) -> Option<&Device> {
+        let place = (id.0 as usize).checked_rem(self.limits.devices.max(1))?;
+        let (known, device) = self.places.get(place)?;
+        (*known == id).then_some(device)
     }
 
-    /// The device of that identity, new where it is not known; and its place.
-    pub(super) fn get_or_insert(
+    /// The place of the device with `identity`, new where it is not known. `details` answers what else
+    /// is known of it.
+    pub(super) fn get_or_insert<'a>(
         &mut self,
-        identity: &Identity<'_>,
-        time: Timestamp,
-    ) -> (usize, &mut Device) {
-        let place = match self.index.get(&identity.key) {
-            Some(&place) => place,
-            None => self.insert(identity, time),
-        };
-        (place, &mut self.places[place].1)
+        identity: &Identity,
+        from: &Sighting,
+        details: impl Fn() -> Details<'a>,
+    ) -> usize {
+        if let Some(&place) = self.index.get(&identity.key) {
+            self.places[place].1.learn(from, details);
+            return place;
+        }
+        let device = Device::new(identity, details(), from, self.state.clone());
+        self.insert(device)
     }
 
-    fn insert(&mut self, identity: &Identity<'_>, time: Timestamp) -> usize {
-        let device = (
-            DeviceId(self.next_id),
-            Device::new(identity, time, self.state.clone()),
-        );
-        self.next_id = self.next_id.wrapping_add(1);
-        let place = if self.places.len() < self.limits.devices {
-            self.places.push(device);
-            self.places.len() - 1
+    /// The id that is given at `place` after the one that it has.
+    fn next_id(&self, place: usize) -> DeviceId {
+        let step = u32::try_from(self.limits.devices).ok();
+        let next = step.and_then(|step| self.places[place].0.0.checked_add(step));
+        next.map_or(id_at(place), DeviceId)
+    }
+
+    /// The device at `place`, and its id.
+    pub(super) fn at(&mut self, place: usize) -> (DeviceId, &mut Device) {
+        let (id, device) = &mut self.places[place];
+        (*id, device)
+    }
+
+    fn insert(&mut self, device: Device) -> usize {
+        let key = device.key;
+        let is_loose = is_loose(&device);
+        let is_full = self.places.len() >= self.limits.devices;
+        let is_share_full = is_loose && self.loose.len() >= self.limits.devices * 3 / 4;
+        let freed = if is_full || is_share_full {
+            self.least_missed_loose()
         } else {
-            let place = self.least_missed();
-            let (_, forgotten) = std::mem::replace(&mut self.places[place], device);
-            self.index.remove(&forgotten.key);
-            self.destinations -= forgotten.destinations.len();
-            self.evicted += 1;
-            place
+            None
         };
-        self.index.insert(identity.key, place);
+        let place = match freed {
+            Some(place) => place,
+            None if is_full => self.least_missed(),
+            None => {
+                let place = self.places.len();
+                self.places.push((id_at(place), device));
+                self.index.insert(key, place);
+                if is_loose {
+                    self.loose.push(place);
+                }
+                return place;
+            }
+        };
+        let id = self.next_id(place);
+        let (_, forgotten) = std::mem::replace(&mut self.places[place], (id, device));
+        self.index.remove(&forgotten.key);
+        self.destinations -= forgotten.destinations.len();
+        self.evicted += 1;
+        self.index.insert(key, place);
+        if is_loose {
+            self.loose.push(place);
+        }
         place
+    }
+
+    /// The same among those that nobody confirms; it is one of them no longer.
+    fn least_missed_loose(&mut self) -> Option<usize> {
+        let mut least: Option<(usize, _)> = None;
+        for _ in 0..EVICTION_SAMPLE {
+            if self.loose.is_empty() {
+                break;
+            }
+            self.loose_hand = (self.loose_hand + 1) % self.loose.len();
+            let device = &self.places[self.loose[self.loose_hand]].1;
+            if !is_loose(device) {
+                self.loose.swap_remove(self.loose_hand);
+                least = least.filter(|(at, _)| *at < self.loose.len());
+                continue;
+            }
+            let says = device.says();
+            if least.as_ref().is_none_or(|(_, known)| says < *known) {
+                least = Some((self.loose_hand, says));
+            }
+        }
+        let (at, _) = least?;
+        Some(self.loose.swap_remove(at))
     }
 
     /// Of the next devices in turn, the one that says least: no finding, few attempts, long ago.
@@ -286,10 +460,7 @@ impl Devices {
         self.hand = (self.hand + EVICTION_SAMPLE) % count;
         (0..EVICTION_SAMPLE.min(count))
             .map(|step| (start + step) % count)
-            .min_by_key(|&place| {
-                let device = &self.places[place].1;
-                (device.findings.len(), device.attempts, device.last_seen)
-            })
+            .min_by_key(|&place| self.places[place].1.says())
             .unwrap_or(start)
     }
 
@@ -297,7 +468,7 @@ impl Devices {
     pub(super) fn note_destination(&mut self, place: usize, destination: IpAddr) {
         let has_room = self.destinations < self.limits.destinations;
         let device = &mut self.places[place].1;
-        if device.destinations.note(destination, has_room) {
+        if device.destinations.note(destination, 1, has_room) {
             self.destinations += usize::from(has_room);
             device.uncounted_destinations |= !has_room;
         }
@@ -324,4 +495,9 @@ impl Devices {
             .map(|finding| (*id, *finding))
             .collect()
     }
+}
+
+/// The first id that is given at `place`.
+fn id_at(place: usize) -> DeviceId {
+    DeviceId(u32::try_from(place).unwrap_or(u32::MAX))
 }

@@ -7,8 +7,10 @@
 mod attempts;
 mod destinations;
 mod devices;
-mod identity;
+mod facts;
+mod health;
 mod sentence;
+mod spoofed;
 mod unclaimed;
 
 use std::net::IpAddr;
@@ -16,20 +18,24 @@ use std::net::IpAddr;
 use foldhash::quality::FixedState;
 use serde::{Deserialize, Serialize};
 
+pub use destinations::Destinations;
 pub use devices::{Device, DeviceDestinations};
-use identity::Identity;
-pub use sentence::{because, called, grouped};
+pub use facts::Facts;
+pub use health::{Health, SourceHealth};
+pub use sentence::{because, called, grouped, spoken};
+pub use spoofed::{Spoofed, Spoofer};
 pub use unclaimed::{Advice, Unclaimed};
 
+use crate::attribution::identity::{Origin, Who};
 use crate::attribution::leases::LeaseBook;
 use crate::decode::dhcp_lease::Record;
 use crate::model::{
     Clock, DeviceId, Direction, Finding, LossKind, Neighbour, Notice, Observation, SourceName,
-    Timestamp, Topology,
+    Spoof, Timestamp, Topology, Tuple,
 };
 use crate::settings::Settings;
 use attempts::{Attempts, Seen};
-use devices::Devices;
+use devices::{Counted, Devices, Sighting};
 
 /// What the engine takes. Live, everything that an answer depends on comes this way, so that a run
 /// that was recorded can be run again.
@@ -57,14 +63,15 @@ pub enum Input {
         /// How many.
         events: u64,
     },
-    /// The rule that feeds a source has matched that many packets since the source was opened.
+    /// The rule that feeds a source has matched that many packets more. What has neither arrived nor
+    /// been lost by the next such reading was not seen.
     Matched {
         /// Which source.
         source: SourceName,
         /// Packets.
         packets: u64,
     },
-    /// A source handed in that many observations since it was opened.
+    /// A source handed in that many observations more.
     Arrived {
         /// Which source.
         source: SourceName,
@@ -98,6 +105,21 @@ pub enum Effect {
         /// What.
         finding: Finding,
     },
+    /// A connection was tried from an address that is not the sender's own: evidence against nobody.
+    Spoofed {
+        /// The SYN that opened it: its source, and its MAC, may be anybody's.
+        observation: Observation,
+        /// Why it is not believed.
+        reason: Spoof,
+        /// Whether it is the first from that MAC on that interface for that reason, in an hour at
+        /// least: worth an alert.
+        is_first: bool,
+    },
+    /// Several machines stand behind a device's MAC, a NAT or an access point: told once.
+    Shared {
+        /// Behind whose.
+        device: DeviceId,
+    },
     /// Events were lost.
     Lost {
         /// By which source.
@@ -120,6 +142,23 @@ pub struct Count {
     pub attempts: u64,
 }
 
+/// What one input added to the counts. A SYN that repeats an attempt has no effect, and counts still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// For whom; nobody where its direction is not asked for.
+    pub device: Option<DeviceId>,
+    /// Where to.
+    pub direction: Direction,
+    /// Between whom.
+    pub tuple: Tuple,
+    /// When.
+    pub time: Timestamp,
+    /// The SYN packets it adds: 0 where another rule has reported the same one.
+    pub syns: u64,
+    /// Whether it is an attempt of its own.
+    pub is_attempt: bool,
+}
+
 /// What was counted over all devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -132,6 +171,8 @@ pub struct Totals {
     pub outside_window: u64,
     /// Attempts whose records bear no time: counted, not judged.
     pub unjudged: u64,
+    /// What came from addresses that are not the sender's own; it is in no direction.
+    pub spoofed: Count,
     /// Devices forgotten because there were too many.
     pub evicted_devices: u64,
     /// Attempts forgotten while their SYNs could still be repeated.
@@ -145,19 +186,32 @@ impl Totals {
     pub fn direction(&self, direction: Direction) -> Count {
         self.directions[direction as usize]
     }
+
+    /// Adds what went in `direction`.
+    pub fn add(&mut self, direction: Direction, count: Count) {
+        let own = &mut self.directions[direction as usize];
+        own.syns = own.syns.saturating_add(count.syns);
+        own.attempts = own.attempts.saturating_add(count.attempts);
+    }
 }
 
 /// The state machine.
 #[derive(Debug)]
 pub struct Engine {
     settings: Settings,
-    leases: LeaseBook,
+    who: Who,
     attempts: Attempts,
     devices: Devices,
+    spoofed: Spoofed,
     unclaimed: Unclaimed,
     totals: Totals,
+    health: Health,
+    /// How far the time of day is ahead of the time that inputs bear, in microseconds.
+    wall_offset: i64,
     /// What followed from the last input.
     effects: Vec<Effect>,
+    /// What the last input added.
+    added: Option<Added>,
 }
 
 impl Engine {
@@ -170,11 +224,15 @@ impl Engine {
         Self {
             unclaimed: Unclaimed::new(settings.limits.unclaimed, &state),
             attempts: Attempts::new(settings.limits.open_attempts, state.clone()),
+            spoofed: Spoofed::new(&state),
+            who: Who::new(leases, &settings, &state),
             devices: Devices::new(settings.limits, state),
             totals: Totals::default(),
-            leases,
+            wall_offset: 0,
             settings,
+            health: Health::default(),
             effects: Vec::new(),
+            added: None,
         }
     }
 
@@ -182,28 +240,62 @@ impl Engine {
     /// follows from it.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> &[Effect] {
         self.effects.clear();
+        self.added = None;
         match input {
             Input::Syn(observation) => self.syn(&observation, false, now),
             Input::LateSyn(observation) => self.syn(&observation, true, now),
-            _ => {}
+            Input::Lost {
+                source,
+                kind,
+                events,
+            } => {
+                self.health.lost(source, kind, events);
+                self.effects.push(Effect::Lost {
+                    source,
+                    kind,
+                    events,
+                });
+            }
+            Input::Arrived { source, events } => self.health.arrived(source, events),
+            Input::Matched { source, packets } => {
+                let change = self.health.matched(source, packets);
+                self.effects.extend(change.map(Effect::Health));
+            }
+            Input::Notice(notice) => {
+                self.health.note(&notice);
+                self.effects.push(Effect::Health(notice));
+            }
+            Input::Topology(topology) => self.who.set_topology(&topology, &self.settings),
+            Input::Neighbour(neighbour) => self.who.note_neighbour(&neighbour),
+            Input::Leases(records) => self.who.set_leases(LeaseBook::of_records(records)),
+            Input::Hosts(hosts) => self.who.set_hosts(hosts),
+            Input::WallClock(offset) => self.wall_offset = offset,
+            Input::Tick => {}
         }
         &self.effects
     }
 
     fn syn(&mut self, observation: &Observation, is_late: bool, now: Timestamp) {
-        if !self.settings.window.contains(observation.time) {
+        if !self.settings.window.contains(self.wall(observation.time)) {
             self.totals.outside_window += 1;
             return;
         }
         self.totals.observations += 1;
         self.totals.late += u64::from(is_late);
         self.note_time(observation.time);
-        let direction = self.settings.direction(&observation.tuple);
+        // Offline it is asked only where somebody is to be named.
+        let origin = self.who.is_live().then(|| self.origin(observation));
+        if let Some(Origin::Spoofed(reason)) = origin {
+            self.count_spoofed(observation, reason, now);
+            return;
+        }
+        let direction = self.who.direction(observation, &self.settings);
         self.unclaimed.note(direction, &observation.tuple);
         let seen = self.attempts.note(observation, now);
         self.totals.evicted_attempts = self.attempts.evicted();
-        let is_attempt = if self.settings.scope.holds(direction) {
-            self.count(observation, seen, is_late, direction)
+        let (device, is_attempt) = if self.settings.scope.holds(direction) {
+            let origin = origin.unwrap_or_else(|| self.origin(observation));
+            self.count(observation, seen, is_late, direction, origin)
         } else {
             if seen.opens_attempt {
                 self.effects.push(Effect::Attempt {
@@ -212,16 +304,70 @@ impl Engine {
                     observation: *observation,
                 });
             }
-            seen.opens_attempt
+            (None, seen.opens_attempt)
         };
-        let total = &mut self.totals.directions[direction as usize];
-        total.syns += seen.packets;
-        total.attempts += u64::from(is_attempt);
+        self.totals.add(
+            direction,
+            Count {
+                syns: seen.packets,
+                attempts: u64::from(is_attempt),
+            },
+        );
+        self.added = Some(Added {
+            device,
+            direction,
+            tuple: observation.tuple,
+            time: observation.time,
+            syns: seen.packets,
+            is_attempt,
+        });
+    }
+
+    /// What the last input added to the counts, where it was a SYN of the time asked for.
+    pub fn added(&self) -> Option<&Added> {
+        self.added.as_ref()
+    }
+
+    /// Counts what nobody is accused of.
+    fn count_spoofed(&mut self, observation: &Observation, reason: Spoof, now: Timestamp) {
+        let forged = self.spoofed.note(observation, reason, now);
+        if forged.opens_attempt {
+            self.effects.push(Effect::Spoofed {
+                observation: *observation,
+                reason,
+                is_first: forged.is_first,
+            });
+        }
+    }
+
+    fn origin(&self, observation: &Observation) -> Origin {
+        self.who.origin(observation, self.wall(observation.time))
+    }
+
+    /// The time of day at `time`, a time that inputs bear.
+    pub fn wall(&self, time: Timestamp) -> Timestamp {
+        time.plus_micros(self.wall_offset)
+    }
+
+    /// What is known about who is who.
+    pub fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// Sources that are not believed.
+    pub fn spoofed(&self) -> &Spoofed {
+        &self.spoofed
+    }
+
+    /// What followed from the last input.
+    pub fn effects(&self) -> &[Effect] {
+        &self.effects
     }
 
     /// What was counted over all devices so far.
     pub fn totals(&self) -> Totals {
         Totals {
+            spoofed: self.spoofed.total(),
             evicted_devices: self.devices.evicted(),
             ..self.totals
         }
@@ -237,6 +383,16 @@ impl Engine {
         &self.unclaimed
     }
 
+    /// How well the sources of a live run see.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The device called `id`, where it is still known.
+    pub fn device(&self, id: DeviceId) -> Option<&Device> {
+        self.devices.get(id)
+    }
+
     /// The settings it runs with.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -247,32 +403,54 @@ impl Engine {
         self.totals.span = Some((first.min(time), last.max(time)));
     }
 
-    /// Counts an observation for its device; answers whether it is an attempt of its own there.
+    /// Counts an observation for its device; answers which, and whether it is an attempt of its own
+    /// there.
     fn count(
         &mut self,
         observation: &Observation,
         seen: Seen,
         is_late: bool,
         direction: Direction,
-    ) -> bool {
-        let identity = Identity::of(observation, &self.leases);
-        let (place, device) = self.devices.get_or_insert(&identity, observation.time);
-        if !device.count(observation, seen) {
-            return false;
+        origin: Origin,
+    ) -> (Option<DeviceId>, bool) {
+        let Origin::Device(identity) = origin else {
+            return (None, seen.opens_attempt);
+        };
+        let time = self.wall(observation.time);
+        let from = Sighting {
+            time: observation.time,
+            address: observation.tuple.source,
+            basis: identity.basis,
+            names_version: self.who.names_version(),
+        };
+        let place = self.devices.get_or_insert(&identity, &from, || {
+            self.who.details(&identity, from.address, time)
+        });
+        let (id, device) = self.devices.at(place);
+        let Counted {
+            is_attempt,
+            is_newly_shared,
+        } = device.count(observation, seen, &identity);
+        let device = Some(id);
+        if is_newly_shared {
+            self.effects.push(Effect::Shared { device: id });
+        }
+        if !is_attempt {
+            return (device, false);
         }
         self.devices
             .note_destination(place, observation.tuple.destination);
         self.effects.push(Effect::Attempt {
-            device: Some(self.devices.id(place)),
+            device,
             direction,
             observation: *observation,
         });
         if observation.clock == Clock::None {
             self.totals.unjudged += 1;
-            return true;
+            return (device, true);
         }
         if is_late || !self.settings.scope.scores(direction) {
-            return true;
+            return (device, true);
         }
         let found = self
             .devices
@@ -280,9 +458,11 @@ impl Engine {
             .into_iter();
         self.effects
             .extend(found.map(|(device, finding)| Effect::Found { device, finding }));
-        true
+        (device, true)
     }
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod traffic;

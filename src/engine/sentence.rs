@@ -1,21 +1,38 @@
 //! One sentence that says why, the same wherever a verdict is shown.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Device;
-use crate::model::{Detector, Finding};
+use super::{Device, Facts};
+use crate::model::{Detector, Finding, Mac};
 
 /// What a device is called in a sentence: its last address, and what else names it.
 pub fn called(device: &Device) -> String {
-    let known = [
-        device.mac().map(|mac| mac.to_string()),
-        device.hostname.clone(),
-    ];
+    name(
+        device.mac(),
+        device.hostname.as_deref(),
+        device.addresses.last(),
+        &device.key,
+    )
+}
+
+/// Why `device` has its verdict, in one sentence.
+pub fn because(device: &Device) -> String {
+    device.facts(0).because()
+}
+
+fn name(
+    mac: Option<Mac>,
+    hostname: Option<&str>,
+    address: Option<&IpAddr>,
+    id: &dyn fmt::Display,
+) -> String {
+    let known = [mac.map(|mac| mac.to_string()), hostname.map(str::to_owned)];
     let known: Vec<String> = known.into_iter().flatten().collect();
-    let address = match device.addresses.last() {
+    let address = match address {
         Some(address) => address.to_string(),
-        None => device.key.to_string(),
+        None => id.to_string(),
     };
     if known.is_empty() {
         address
@@ -24,47 +41,56 @@ pub fn called(device: &Device) -> String {
     }
 }
 
-/// Why `device` has its verdict, in one sentence.
-pub fn because(device: &Device) -> String {
-    let name = called(device);
-    let mut sentence = match deciding(device) {
-        Some(finding) => alarm(finding, &name),
-        None => format!("{name} stayed below every limit"),
-    };
-    let destinations = device.destinations();
-    let _ = write!(
-        sentence,
-        "; {} to {}{} in all",
-        count(device.attempts, "attempt"),
-        if destinations.is_lower_bound {
-            "at least "
-        } else {
-            ""
-        },
-        count(destinations.addresses as u64, "server"),
-    );
-    if device.syns > device.attempts {
-        let _ = write!(sentence, " ({})", count(device.syns, "SYN"));
-    }
-    if device.peak_per_minute > 1 {
+impl Facts {
+    /// Why the device has its verdict, in one sentence.
+    pub fn because(&self) -> String {
+        let name = name(
+            self.mac,
+            self.hostname.as_deref(),
+            self.addresses.last(),
+            &self.id,
+        );
+        let mut sentence = match deciding(&self.findings) {
+            Some(finding) => alarm(finding, &name),
+            None => format!("{name} stayed below every limit"),
+        };
         let _ = write!(
             sentence,
-            ", up to {} a minute",
-            grouped(device.peak_per_minute)
+            "; {} to {}{} in all",
+            count(self.attempts, "attempt"),
+            if self.destinations.is_lower_bound {
+                "at least "
+            } else {
+                ""
+            },
+            count(self.destinations.addresses as u64, "server"),
         );
+        if self.syns > self.attempts {
+            let _ = write!(sentence, " ({})", count(self.syns, "SYN"));
+        }
+        if self.peak_per_minute > 1 {
+            let _ = write!(
+                sentence,
+                ", up to {} a minute",
+                grouped(self.peak_per_minute)
+            );
+        }
+        if self.is_shared {
+            sentence += "; several machines stand behind it (a NAT or an access point)";
+        }
+        sentence
     }
-    sentence
 }
 
 /// The first finding of those that weigh most.
-fn deciding(device: &Device) -> Option<&Finding> {
-    let find = |detector| device.findings.iter().find(|f| f.detector == detector);
+fn deciding(findings: &[Finding]) -> Option<&Finding> {
+    let find = |detector| findings.iter().find(|f| f.detector == detector);
     find(Detector::Burst).or_else(|| find(Detector::Volume))
 }
 
 fn alarm(finding: &Finding, name: &str) -> String {
-    let took = duration(finding.took);
-    let within = duration(finding.within);
+    let took = spoken(finding.took);
+    let within = spoken(finding.within);
     match finding.detector {
         Detector::Burst => format!(
             "{name} contacted mail servers in {} networks it never used before in {took} (limit: {} in {within})",
@@ -96,7 +122,7 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// A duration as people say it: its two largest units.
-fn duration(duration: Duration) -> String {
+pub fn spoken(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
     let largest = units.iter().position(|(unit, _)| seconds >= *unit);
@@ -128,7 +154,7 @@ mod tests {
             (90_000, "1 d 1 h"),
             (61, "1 min 1 s"),
         ] {
-            assert_eq!(duration(Duration::from_secs(seconds)), text);
+            assert_eq!(spoken(Duration::from_secs(seconds)), text);
         }
     }
 

@@ -5,6 +5,8 @@
     clippy::cast_sign_loss
 )]
 
+mod live;
+
 use proptest::prelude::*;
 
 use super::*;

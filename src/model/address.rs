@@ -1,6 +1,7 @@
 //! Addresses: link layer, networks, and the destination group that stands for one mail service.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -77,8 +78,17 @@ impl FromStr for Mac {
 
 /// A network interface's name as the kernel bounds it (IFNAMSIZ: at most 15 bytes), kept inline
 /// because every record carries one. Bytes, for the kernel allows any but `/` and white space.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interface([u8; 15]);
+
+/// As one word: every packet is looked up by where it came in.
+impl Hash for Interface {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut word = [0; 16];
+        word[..self.0.len()].copy_from_slice(&self.0);
+        state.write_u128(u128::from_le_bytes(word));
+    }
+}
 
 impl Interface {
     /// The interface called `name`; what is longer than the kernel allows is cut.
@@ -94,10 +104,26 @@ impl Interface {
         self.0[0] == 0
     }
 
+    /// The name's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        let length = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
+        &self.0[..length]
+    }
+
     /// The name; bytes that are not UTF-8 become U+FFFD.
     pub fn name(&self) -> String {
+        String::from_utf8_lossy(self.as_bytes()).into_owned()
+    }
+}
+
+/// The name as text that tells it from every other: bytes that are not UTF-8 are written as `\xff`.
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let length = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
-        String::from_utf8_lossy(&self.0[..length]).into_owned()
+        match std::str::from_utf8(&self.0[..length]) {
+            Ok(name) => f.write_str(name),
+            Err(_) => self.0[..length].escape_ascii().fmt(f),
+        }
     }
 }
 
@@ -153,10 +179,11 @@ impl fmt::Display for Group {
 }
 
 /// A set of networks, such as the LAN.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<IpNet>", into = "Vec<IpNet>")]
 pub struct Networks {
     all: Vec<IpNet>,
-    /// First and last address of each, for every attempt is looked up twice.
+    /// First and last address of each, in their order, for every attempt is looked up twice.
     v4: Vec<(u32, u32)>,
     v6: Vec<(u128, u128)>,
 }
@@ -165,7 +192,8 @@ impl Networks {
     /// The given networks; host bits are dropped, doubles merged.
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
         let networks: Vec<IpNet> = networks.into_iter().map(|net| net.trunc()).collect();
-        let networks = IpNet::aggregate(&networks);
+        let mut networks = IpNet::aggregate(&networks);
+        networks.sort_unstable();
         let mut v4 = Vec::new();
         let mut v6 = Vec::new();
         for network in &networks {
@@ -215,10 +243,22 @@ impl Networks {
     }
 }
 
+impl From<Vec<IpNet>> for Networks {
+    fn from(networks: Vec<IpNet>) -> Self {
+        Self::new(networks)
+    }
+}
+
+impl From<Networks> for Vec<IpNet> {
+    fn from(networks: Networks) -> Self {
+        networks.all
+    }
+}
+
 fn holds<T: PartialOrd>(ranges: &[(T, T)], address: &T) -> bool {
-    ranges
-        .iter()
-        .any(|(first, last)| first <= address && address <= last)
+    // What aggregation leaves is apart, so only the last that begins before can hold it.
+    let after = ranges.partition_point(|(first, _)| first <= address);
+    after > 0 && *address <= ranges[after - 1].1
 }
 
 #[cfg(test)]
@@ -297,5 +337,7 @@ mod tests {
         );
         assert!(Interface::new(b"").is_empty());
         assert_eq!(Interface::new(b"e\xff").name(), "e\u{fffd}");
+        assert_eq!(Interface::new(b"e\xff").to_string(), "e\\xff");
+        assert_eq!(Interface::new(b"eth0").to_string(), "eth0");
     }
 }

@@ -59,7 +59,8 @@ impl Direction {
 }
 
 /// Whose attempts an answer is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// The LAN's to the Internet.
     #[default]

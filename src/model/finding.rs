@@ -14,6 +14,18 @@ pub enum Detector {
     Volume,
 }
 
+impl Detector {
+    /// All of them, in the order in which they weigh.
+    pub const ALL: [Self; 2] = [Self::Burst, Self::Volume];
+
+    /// The detector of that name, as [`Display`](fmt::Display) writes it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|detector| detector.to_string() == name)
+    }
+}
+
 impl fmt::Display for Detector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -51,6 +63,20 @@ pub enum Verdict {
     Suspicious,
     /// Sends like a bot.
     Infected,
+}
+
+impl Verdict {
+    /// What `findings` about one device amount to.
+    pub fn of(findings: &[Finding]) -> Self {
+        findings
+            .iter()
+            .map(|finding| match finding.detector {
+                Detector::Burst => Self::Infected,
+                Detector::Volume => Self::Suspicious,
+            })
+            .max()
+            .unwrap_or(Self::Normal)
+    }
 }
 
 impl fmt::Display for Verdict {

@@ -87,6 +87,18 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+    /// The rule that feeds a source matches packets that do not arrive.
+    Blind {
+        /// Which source.
+        source: SourceName,
+        /// Packets that did not.
+        packets: u64,
+    },
+    /// They arrive again.
+    Sees {
+        /// Which source.
+        source: SourceName,
+    },
     /// Somebody took our rules away or changed them.
     RulesGone {
         /// Who, where the kernel says it.

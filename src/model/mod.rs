@@ -14,7 +14,7 @@ mod time;
 
 pub use address::{Group, Interface, Mac, Networks, ParseMacError};
 pub use attempt::{Direction, Scope, Tuple};
-pub use device::{DeviceBasis, DeviceId, DeviceKey};
+pub use device::{DeviceBasis, DeviceId, DeviceKey, Spoof};
 pub use finding::{Detector, Finding, Verdict};
 pub use health::{LossKind, Notice, Process, SourceName};
 pub use network::{Link, LocalAddress, Neighbour, Route, Topology};

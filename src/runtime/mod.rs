@@ -1,9 +1,12 @@
 //! Floor 7: what runs the engine. Here: the offline run, in which inputs are merged by record time
-//! and handed in until they end.
+//! and handed in until they end; and the live run ([`live`]).
 
 pub(crate) mod clock;
+pub(crate) mod live;
 mod merge;
 mod offline;
 mod progress;
+mod replay;
 
 pub(crate) use offline::{Answer, Offline};
+pub(crate) use replay::{Replayed, replay};

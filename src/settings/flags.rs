@@ -1,6 +1,10 @@
 //! The flags of the command line: parsed as they are given, then resolved with the time and the
 //! zone into [`Settings`].
 
+mod replay;
+pub mod rules;
+pub mod watch;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -9,6 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use jiff::civil;
 use jiff::tz::TimeZone;
+
+pub use replay::Replay;
 
 use super::{Ports, Settings, Window};
 use crate::model::{Networks, Scope, Timestamp};
@@ -32,10 +38,16 @@ pub struct Flags {
 pub enum Verb {
     /// Name the machines that send mail directly, from logs and captures: the one-shot answer.
     Report(Report),
-    /// List the devices that DHCP leases name.
+    /// List the devices behind this gateway, or those that DHCP leases name.
     Devices(Devices),
     /// Show what is made of a line, a log or a capture, and why it counts or does not.
     Explain(Explain),
+    /// Watch the network as it happens, name the machines that send mail directly, and say so.
+    Watch(Box<watch::Watch>),
+    /// The firewall rules that show who sends mail: print, install, remove or check them.
+    Rules(rules::Rules),
+    /// Run a recorded watch again: the same inputs, and the same events.
+    Replay(Replay),
 }
 
 /// The flags of `report`.
@@ -52,10 +64,14 @@ Examples:
   smtpwatch report --since yesterday --lan 198.51.100.0/24 /var/log"
 )]
 pub struct Report {
-    /// Logs, captures, folders of them, or - for standard input; each also compressed [default: this system's journal
-    /// and logs].
+    /// Logs, captures, folders of them, or - for standard input; each also compressed [default: what smtpwatch watch
+    /// has written, else this system's journal and logs].
     #[arg(value_name = "FILE|DIR|-")]
     pub inputs: Vec<PathBuf>,
+    /// Read the history that smtpwatch watch has written here, in whole minutes [default: /var/lib/smtpwatch, where
+    /// it has one].
+    #[arg(long, value_name = "DIR", conflicts_with = "inputs")]
+    pub state_dir: Option<PathBuf>,
     /// DHCP leases (dnsmasq, ISC dhcpd, Kea) that name the devices; can be given again.
     #[arg(long, value_name = "FILE")]
     pub leases: Vec<PathBuf>,
@@ -93,12 +109,18 @@ pub struct Report {
 
 /// The flags of `devices`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Without --leases it asks this machine: the kernel's neighbour table, the lease files in their usual places, \
+/etc/hosts.
+
+Examples:
+  smtpwatch devices
   smtpwatch devices --leases /var/lib/misc/dnsmasq.leases
-  smtpwatch devices --leases /var/lib/dhcp/dhcpd.leases --json")]
+  smtpwatch devices --leases /var/lib/dhcp/dhcpd.leases --json"
+)]
 pub struct Devices {
-    /// DHCP leases (dnsmasq, ISC dhcpd, Kea); can be given again.
-    #[arg(long, value_name = "FILE", required = true)]
+    /// List those that these DHCP leases name (dnsmasq, ISC dhcpd, Kea), and nothing else; can be given again.
+    #[arg(long, value_name = "FILE")]
     pub leases: Vec<PathBuf>,
     /// Zone of the times shown [default: the system's].
     #[arg(long, value_name = "ZONE", value_parser = zone)]
@@ -151,8 +173,24 @@ impl Counting {
         self.tag.iter().map(|tag| tag.clone().into_bytes())
     }
 
+    /// The watched ports that were given; none means the default.
+    pub fn ports(&self) -> &[u16] {
+        &self.port
+    }
+
+    /// The flags given that tell how records are read, which a history cannot be asked again.
+    fn reading(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("--lan", !self.lan.is_empty()),
+            ("--gateway", !self.gateway.is_empty()),
+            ("--tag", !self.tag.is_empty()),
+        ]
+        .into_iter()
+        .filter_map(|(flag, is_given)| is_given.then_some(flag))
+    }
+
     /// The settings that these flags make, the others at their defaults.
-    fn settings(&self) -> Settings {
+    pub fn settings(&self) -> Settings {
         let defaults = Settings::default();
         Settings {
             ports: Ports::new(self.port.iter().copied()),
@@ -161,6 +199,7 @@ impl Counting {
             } else {
                 Networks::new(self.lan.iter().copied())
             },
+            lan_is_given: !self.lan.is_empty(),
             gateway: self.gateway.clone(),
             ..defaults
         }
@@ -247,6 +286,18 @@ pub enum FlagError {
 }
 
 impl Report {
+    /// The flags given that make sense for records alone: a history was written by them.
+    pub fn about_records(&self) -> Vec<&'static str> {
+        let mut flags: Vec<_> = self.counting.reading().collect();
+        if !self.leases.is_empty() {
+            flags.push("--leases");
+        }
+        if self.direction != Direction::Outbound {
+            flags.push("--direction");
+        }
+        flags
+    }
+
     /// The zone of stamps and output.
     pub fn zone(&self) -> TimeZone {
         or_system(self.timezone.as_ref())

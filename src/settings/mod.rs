@@ -3,22 +3,35 @@
 
 #[cfg(feature = "gateway")]
 pub mod flags;
+pub mod rules;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
-use crate::model::{Direction, Networks, Scope, Timestamp, Tuple};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Direction, Mac, Networks, Scope, Timestamp, Tuple};
+
+/// Where the history is, unless `--state-dir` says otherwise.
+pub const STATE_DIR: &str = "/var/lib/smtpwatch";
 
 /// All that decides an answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Watched destination ports.
     pub ports: Ports,
     /// The inside networks.
     pub lan: Networks,
+    /// Whether somebody gave `lan`; live, the machine's own networks stand in its place otherwise.
+    pub lan_is_given: bool,
     /// The gateway's own addresses: they count as inside, and their mail apart.
     pub gateway: Vec<IpAddr>,
+    /// Routers on inside networks that the routing table does not name: live, what comes with their
+    /// MACs is told by its address.
+    pub routers: Vec<Router>,
     /// Whose attempts are asked for.
     pub scope: Scope,
     /// The time asked for.
@@ -36,7 +49,9 @@ impl Default for Settings {
         Self {
             ports: Ports::default(),
             lan: Networks::private(),
+            lan_is_given: false,
             gateway: Vec::new(),
+            routers: Vec::new(),
             scope: Scope::default(),
             window: Window::default(),
             burst: Burst::default(),
@@ -62,14 +77,48 @@ impl Settings {
     }
 }
 
+/// A router, as somebody declares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Router {
+    /// By an address that the neighbour table knows.
+    Address(IpAddr),
+    /// By the MAC that its frames bear: where it is not the one that it answers with (VRRP, HSRP).
+    Mac(Mac),
+}
+
+/// The text is neither an address nor a MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a router; give its address or its MAC (aa:bb:cc:dd:ee:ff)")]
+pub struct ParseRouterError;
+
+impl FromStr for Router {
+    type Err = ParseRouterError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text.parse(), text.parse::<Mac>()) {
+            (Ok(address), _) => Ok(Self::Address(address)),
+            (_, Ok(mac)) if mac.is_station() => Ok(Self::Mac(mac)),
+            _ => Err(ParseRouterError),
+        }
+    }
+}
+
 /// The watched TCP ports: few, so a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<u16>")]
 pub struct Ports(Vec<u16>);
 
 impl Default for Ports {
     /// 25, the relay port (RFC 5321).
     fn default() -> Self {
         Self(vec![25])
+    }
+}
+
+impl From<Vec<u16>> for Ports {
+    fn from(ports: Vec<u16>) -> Self {
+        Self::new(ports)
     }
 }
 
@@ -105,7 +154,8 @@ impl fmt::Display for Ports {
 }
 
 /// A stretch of time, open where an end is not given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Window {
     /// The first moment that counts.
     pub since: Option<Timestamp>,
@@ -121,7 +171,8 @@ impl Window {
 }
 
 /// The parameters of [`crate::detection`]'s `burst`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Burst {
     /// This many destination groups that the device never used before ...
     pub groups: u32,
@@ -139,7 +190,8 @@ impl Default for Burst {
 }
 
 /// The parameters of [`crate::detection`]'s `volume`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Volume {
     /// This many attempts ...
     pub attempts: u32,
@@ -157,7 +209,8 @@ impl Default for Volume {
 }
 
 /// What is kept at the most. Beyond it something is forgotten, and counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Devices.
     pub devices: usize,
@@ -173,10 +226,20 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             devices: 16_384,
-            // Seven eighths of a power of two, as full as the table gets before it doubles.
             open_attempts: 57_344,
             destinations: 524_288,
             unclaimed: 4_096,
+        }
+    }
+}
+
+impl Limits {
+    /// For a run of weeks in little memory.
+    pub fn live() -> Self {
+        Self {
+            devices: 8_192,
+            destinations: 262_144,
+            ..Self::default()
         }
     }
 }
@@ -189,6 +252,21 @@ mod tests {
     fn ports_fall_back_to_25_and_are_a_set() {
         assert_eq!(Ports::new([]).as_slice(), [25]);
         assert_eq!(Ports::new([587, 25, 25]).to_string(), "25,587");
+    }
+
+    #[test]
+    fn a_router_is_an_address_or_a_mac() {
+        assert_eq!(
+            "10.0.0.2".parse(),
+            Ok(Router::Address([10, 0, 0, 2].into()))
+        );
+        assert_eq!(
+            "02:00:00:00:00:01".parse(),
+            Ok(Router::Mac(Mac([2, 0, 0, 0, 0, 1])))
+        );
+        for bad in ["", "router", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00"] {
+            assert_eq!(bad.parse::<Router>(), Err(ParseRouterError), "{bad}");
+        }
     }
 
     #[test]

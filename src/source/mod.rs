@@ -1,6 +1,7 @@
 //! Floor 5: where records come from. Here: files, folders, standard input and this system's own
 //! journal and logs, compressed or not; lines are decoded by as many threads as there are cores, and
-//! all is handed on in the order in which it stands. DHCP leases, too.
+//! all is handed on in the order in which it stands. DHCP leases, too; and live, who is who
+//! ([`inventory`]).
 //!
 //! No file is mapped into memory: a log that is rotated or truncated while it is read must not end
 //! the program.
@@ -10,6 +11,7 @@ mod capture;
 mod chunk;
 mod compression;
 mod input;
+pub(crate) mod inventory;
 mod journal;
 mod leases;
 mod lines;

@@ -28,9 +28,8 @@ const NAMES: [&str; 10] = [
 const RING_DEVICE: u64 = 0x010b;
 /// Where neither journal nor log is, the kernel itself may remember.
 const RING: &str = "/dev/kmsg";
-
-/// Longer than any record of the ring buffer (`CONSOLE_EXT_LOG_MAX` in printk.c: 8192).
-const MAX_RECORD: usize = 16 * 1024;
+/// The longest record it gives (`PRINTK_MESSAGE_MAX`, kernel/printk/internal.h, and its dictionary).
+const MAX_RECORD: usize = 8192;
 const JOURNALS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
 
 /// The journal and the logs that are there, rotated ones too; else the kernel's ring buffer; `since` spares the journal's past.
@@ -63,16 +62,17 @@ pub(super) fn ring(path: &Path, lost: Lost) -> io::Result<impl Read + Send + use
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
-    Ok(Ring(whole_records(file), lost))
+    Ok(Ring::new(file, lost))
 }
 
-/// Reads records whole and hands them on in parts: the kernel refuses, and skips, a record that is longer
-/// than what it is to be read into.
-fn whole_records<R: Read>(file: R) -> BufReader<R> {
-    BufReader::with_capacity(MAX_RECORD, file)
-}
+/// Reads the device a whole record at a time: it refuses to give a part (EINVAL).
+struct Ring<R>(BufReader<R>, Lost);
 
-struct Ring<R>(R, Lost);
+impl<R: Read> Ring<R> {
+    fn new(device: R, lost: Lost) -> Self {
+        Self(BufReader::with_capacity(MAX_RECORD, device), lost)
+    }
+}
 
 impl<R: Read> Read for Ring<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -238,31 +238,34 @@ mod tests {
         }
         let lost = Lost::default();
         let mut text = String::new();
-        Ring(Overrun(0), lost.clone())
+        Ring::new(Overrun(0), lost.clone())
             .read_to_string(&mut text)
             .unwrap();
         assert_eq!((text.as_str(), lost.load(Ordering::Relaxed)), ("xx", 2));
     }
 
     #[test]
-    fn a_record_of_the_ring_is_read_whole_however_little_is_asked_for() {
-        struct Device(u32);
+    fn the_ring_is_never_asked_for_a_part_of_a_record() {
+        struct Device(u8);
         impl Read for Device {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                let record = b"4,1,2,-;a record\n";
+                if buffer.len() < MAX_RECORD {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
                 self.0 += 1;
                 match self.0 {
-                    1 | 2 if buffer.len() < record.len() => Err(io::ErrorKind::InvalidInput.into()),
-                    1 | 2 => (&record[..]).read(buffer),
+                    1..4 => (&b"record"[..]).read(buffer),
                     _ => Err(io::ErrorKind::WouldBlock.into()),
                 }
             }
         }
-        let mut ring = Ring(whole_records(Device(0)), Lost::default());
-        let mut text = String::new();
-        ring.by_ref().take(20).read_to_string(&mut text).unwrap();
-        ring.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "4,1,2,-;a record\n4,1,2,-;a record\n");
+        let mut ring = Ring::new(Device(0), Lost::default());
+        let mut text = Vec::new();
+        let mut piece = [0; 4];
+        while let length @ 1.. = ring.read(&mut piece).unwrap() {
+            text.extend_from_slice(&piece[..length]);
+        }
+        assert_eq!(text, b"recordrecordrecord");
     }
 
     #[test]

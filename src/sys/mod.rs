@@ -4,8 +4,14 @@
     reason = "system calls and C libraries without a safe face; each block says why it is sound"
 )]
 
+pub(crate) mod capabilities;
+mod ext_ack;
+pub(crate) mod netlink_message;
 pub(crate) mod nflog;
+pub(crate) mod nftables;
 pub(crate) mod packet;
 pub(crate) mod readiness;
 #[cfg(test)]
 pub(crate) mod testing;
+
+pub(crate) use ext_ack::Refusal;

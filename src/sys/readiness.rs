@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::task::{Context, Poll};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -26,6 +27,12 @@ impl Readiness {
         Ok(Self {
             descriptor: descriptor?,
         })
+    }
+
+    /// What [`Self::wait`] waits for, to be asked by a task that waits for several.
+    pub(crate) fn poll_wait(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ready = self.descriptor.poll_read_ready(context);
+        ready.map_ok(|mut guard| guard.clear_ready())
     }
 
     /// Waits until there is something to read, or an error to be told by reading. Whoever has waited

@@ -1,6 +1,7 @@
-//! The devices that leases name, `smtpwatch.devices.v1`.
+//! The devices that are known, `smtpwatch.devices.v1`: those that leases name, and live those of the
+//! neighbour table and of /etc/hosts, too.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{self, Write};
 use std::net::IpAddr;
 
@@ -9,23 +10,30 @@ use serde::Serialize;
 use super::Layout;
 use super::escape::spreadsheet;
 use super::grid::{Column, Grid};
+use crate::attribution::identity::Who;
 use crate::attribution::leases::{Current, LeaseBook};
-use crate::model::{Mac, Timestamp};
+use crate::model::{DeviceKey, Interface, Mac, Timestamp};
 
-const HEADER: [Column; 5] = [
+const HEADER: [Column; 6] = [
     Column::text("NAME"),
     Column::text("MAC"),
+    Column::text("IN"),
     Column::text("ADDRESSES"),
     Column::text("BASIS"),
     Column::text("LAST SEEN"),
 ];
+const SCHEMA: &str = "smtpwatch.devices.v1";
 const COLUMNS: [&str; 6] = ["id", "mac", "hostname", "addresses", "basis", "last_seen"];
 
 /// Devices, in the order of their addresses.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the JSON")]
 pub(crate) struct Devices {
     schema: &'static str,
     devices: Vec<ListedDevice>,
+    /// Whether interfaces are known.
+    #[serde(skip)]
+    is_live: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -36,6 +44,10 @@ struct ListedDevice {
     hostname: Option<String>,
     vendor: Option<String>,
     basis: String,
+    /// Live: the interface it is behind.
+    interface: Option<String>,
+    /// Live: whether it is a router, as the routing table or the settings say.
+    router: bool,
     /// When its latest lease began (RFC 3339), where the file says so.
     last_seen: Option<String>,
 }
@@ -43,10 +55,14 @@ struct ListedDevice {
 impl Devices {
     /// Those that `leases` name, as things stand at `now`.
     pub(crate) fn new(leases: &LeaseBook, now: Timestamp) -> Self {
+        Self::of(leases.current(now))
+    }
+
+    fn of<'a>(leases: impl IntoIterator<Item = Current<'a>>) -> Self {
         // One MAC is one device, but for another name: only a MAC of a station can be a key.
         let mut places: BTreeMap<(Mac, Option<&str>), usize> = BTreeMap::new();
         let mut found: Vec<Vec<Current<'_>>> = Vec::new();
-        for current in leases.current(now) {
+        for current in leases {
             let holder = current.holder();
             let place = match holder.mac.filter(|mac| mac.is_station()) {
                 Some(mac) => *places.entry((mac, holder.hostname)).or_insert(found.len()),
@@ -59,7 +75,8 @@ impl Devices {
         }
         let mut named = HashSet::new();
         Self {
-            schema: "smtpwatch.devices.v1",
+            schema: SCHEMA,
+            is_live: false,
             devices: found
                 .iter()
                 .map(|leases| {
@@ -74,20 +91,73 @@ impl Devices {
         }
     }
 
+    /// All that `who` knows, as things stand at `now`: first the stations of the neighbour table, then
+    /// those that only leases know, then what is only configured by hand.
+    pub(crate) fn live(who: &Who, now: Timestamp) -> Self {
+        let mut stations: BTreeMap<(Interface, Mac), Station> = BTreeMap::new();
+        for neighbour in who.neighbours().iter() {
+            if let Some(mac) = neighbour.mac {
+                let station = stations.entry((neighbour.interface, mac)).or_default();
+                station.addresses.insert(neighbour.address);
+            }
+        }
+        // A lease of a station that is there is one more thing to say of it.
+        let mut others = Vec::new();
+        for current in who.leases().current(now) {
+            let mac = current.lease.mac;
+            let mut known = stations
+                .iter_mut()
+                .filter(|((_, own), _)| Some(*own) == mac)
+                .peekable();
+            if known.peek().is_none() {
+                others.push(current);
+                continue;
+            }
+            for (_, station) in known {
+                station.lease(&current);
+            }
+        }
+        let mut devices: Vec<ListedDevice> = stations
+            .iter()
+            .map(|((interface, mac), station)| station.listed(*interface, *mac, who))
+            .collect();
+        devices.extend(Self::of(others).devices);
+        let shown: BTreeSet<&String> = devices.iter().flat_map(|it| &it.addresses).collect();
+        let by_hand: BTreeMap<IpAddr, &str> = who.hosts().collect();
+        let by_hand: Vec<ListedDevice> = by_hand
+            .into_iter()
+            .filter(|(address, _)| {
+                let is_own = who.territory().is_some_and(|it| it.is_own(*address));
+                !is_own && !shown.contains(&address.to_string())
+            })
+            .map(|(address, name)| ListedDevice::by_hand(address, name))
+            .collect();
+        devices.extend(by_hand);
+        Self {
+            schema: SCHEMA,
+            devices,
+            is_live: true,
+        }
+    }
+
     /// Prints them for people.
     pub(crate) fn table(&self, layout: &Layout, to: &mut dyn Write) -> io::Result<()> {
-        let mut grid = Grid::new(HEADER.iter());
+        let is_shown = |column: &Column| self.is_live || column.title != "IN";
+        let mut grid = Grid::new(HEADER.iter().filter(|column| is_shown(column)));
         for device in &self.devices {
             let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-            grid.row([
+            let cells = [
                 or_dash(&device.hostname),
                 or_dash(&device.mac),
+                or_dash(&device.interface),
                 device.addresses.join(" "),
                 device.basis.clone(),
                 device.last_seen.as_ref().map_or("-".to_owned(), |time| {
                     super::table::shown(time, &layout.zone, super::table::DATE_AND_TIME)
                 }),
-            ]);
+            ];
+            let cells = cells.into_iter().zip(&HEADER);
+            grid.row(cells.filter_map(|(cell, column)| is_shown(column).then_some(cell)));
         }
         grid.write(layout.width, |_| anstyle::Style::new(), to)?;
         writeln!(to, "{} devices", self.devices.len())
@@ -119,7 +189,64 @@ impl Devices {
     }
 }
 
+/// A station of the neighbour table.
+#[derive(Default)]
+struct Station {
+    addresses: BTreeSet<IpAddr>,
+    /// What its leases are worth now.
+    leases: BTreeSet<String>,
+    hostname: Option<String>,
+    last_seen: Option<Timestamp>,
+}
+
+impl Station {
+    /// Takes a lease of its MAC.
+    fn lease(&mut self, current: &Current<'_>) {
+        self.addresses.insert(current.lease.address);
+        self.leases.insert(current.basis.to_string());
+        self.hostname = self.hostname.take().or(current.lease.hostname.clone());
+        self.last_seen = self.last_seen.max(current.lease.starts);
+    }
+
+    fn listed(&self, interface: Interface, mac: Mac, who: &Who) -> ListedDevice {
+        let router = who.is_router(interface, mac);
+        let by_hand = || self.addresses.iter().find_map(|address| who.host(*address));
+        let bases = ["neighbour".to_owned()].into_iter();
+        let bases = bases.chain(self.leases.iter().cloned());
+        let bases: Vec<String> = bases.chain(router.then(|| "router".to_owned())).collect();
+        ListedDevice {
+            id: DeviceKey::Station(interface, mac).to_string(),
+            mac: Some(mac.to_string()),
+            addresses: self.addresses.iter().map(ToString::to_string).collect(),
+            hostname: self
+                .hostname
+                .clone()
+                .or_else(|| by_hand().map(str::to_owned)),
+            vendor: None,
+            basis: bases.join("; "),
+            interface: Some(interface.to_string()),
+            router,
+            last_seen: self.last_seen.map(|time| time.to_string()),
+        }
+    }
+}
+
 impl ListedDevice {
+    /// One that is known from /etc/hosts alone.
+    fn by_hand(address: IpAddr, name: &str) -> Self {
+        Self {
+            id: address.to_string(),
+            mac: None,
+            addresses: vec![address.to_string()],
+            hostname: Some(name.to_owned()),
+            vendor: None,
+            basis: "hosts".to_owned(),
+            interface: None,
+            router: false,
+            last_seen: None,
+        }
+    }
+
     /// The device that holds, or held, `leases`: at least one.
     fn new(leases: &[Current<'_>]) -> Self {
         let addresses: Vec<IpAddr> = leases.iter().map(|current| current.lease.address).collect();
@@ -145,6 +272,8 @@ impl ListedDevice {
             hostname: holder.and_then(|holder| holder.hostname).map(str::to_owned),
             vendor: None,
             basis: bases.join("; "),
+            interface: None,
+            router: false,
             last_seen: leases
                 .iter()
                 .filter_map(|current| current.lease.starts)
@@ -162,6 +291,93 @@ mod tests {
     fn devices(text: &str) -> Vec<ListedDevice> {
         let book = LeaseBook::new([dhcp_lease::decode(text.as_bytes())]);
         Devices::new(&book, Timestamp::from_seconds(1_700_000_000)).devices
+    }
+
+    #[test]
+    fn live_the_neighbour_table_leases_and_names_are_joined() {
+        use crate::model::{Link, LocalAddress, Neighbour, Route, Topology};
+        use crate::settings::Settings;
+        use foldhash::quality::FixedState;
+
+        let lan = Interface::new(b"lan0");
+        let leases = LeaseBook::new([dhcp_lease::decode(
+            b"1800000000 02:00:00:00:00:10 10.0.0.10 desk *\n1800000000 02:00:00:00:00:10 10.0.0.11 desk *\n\
+              1600000000 02:00:00:00:00:12 10.0.0.12 away *\n",
+        )]);
+        let settings = Settings::default();
+        let mut who = Who::new(leases, &settings, &FixedState::with_seed(1));
+        let topology = Topology {
+            links: vec![Link {
+                interface: lan,
+                has_link_layer: true,
+            }],
+            addresses: vec![LocalAddress {
+                interface: lan,
+                address: "10.0.0.1/24".parse().unwrap(),
+            }],
+            routes: vec![Route {
+                destination: "10.5.0.0/16".parse().unwrap(),
+                interface: lan,
+                via: Some("10.0.0.2".parse().unwrap()),
+            }],
+        };
+        who.set_topology(&topology, &settings);
+        for (address, last) in [("10.0.0.10", 0x10), ("fe80::10", 0x10), ("10.0.0.2", 2)] {
+            who.note_neighbour(&Neighbour {
+                interface: lan,
+                address: address.parse().unwrap(),
+                mac: Some(Mac([2, 0, 0, 0, 0, last])),
+            });
+        }
+        let by_hand = [
+            ("10.0.0.1", "me"),
+            ("10.0.0.2", "core"),
+            ("10.0.0.40", "printer"),
+        ];
+        who.set_hosts(
+            by_hand
+                .map(|(address, name)| (address.parse().unwrap(), name.to_owned()))
+                .to_vec(),
+        );
+        let live = Devices::live(&who, Timestamp::from_seconds(1_700_000_000));
+        let rows: Vec<String> = live
+            .devices
+            .iter()
+            .map(|device| {
+                format!(
+                    "{} {} {} ({}) {}",
+                    device.id,
+                    device.hostname.as_deref().unwrap_or("-"),
+                    device.addresses.join(" "),
+                    device.basis,
+                    device.router,
+                )
+            })
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                "lan0/02:00:00:00:00:02 core 10.0.0.2 (neighbour; router) true",
+                "lan0/02:00:00:00:00:10 desk 10.0.0.10 10.0.0.11 fe80::10 (neighbour; lease, active) false",
+                "02:00:00:00:00:12 away 10.0.0.12 (lease, expired) false",
+                "10.0.0.40 printer 10.0.0.40 (hosts) false",
+            ]
+        );
+        let layout = Layout {
+            zone: jiff::tz::TimeZone::UTC,
+            top: usize::MAX,
+            width: None,
+        };
+        let mut text = Vec::new();
+        live.table(&layout, &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for part in ["NAME", "IN ", "lan0", "4 devices"] {
+            assert!(
+                text.contains(part),
+                "no {part:?} in
+{text}"
+            );
+        }
     }
 
     #[test]

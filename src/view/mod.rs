@@ -6,11 +6,15 @@
 mod csv;
 mod devices;
 mod escape;
+pub(crate) mod event;
 mod explain;
 mod grid;
 mod json;
+mod live;
 mod notes;
+mod notice;
 mod report;
+mod rules;
 mod table;
 
 use std::io::{self, Write};
@@ -20,7 +24,10 @@ use jiff::tz::TimeZone;
 pub(crate) use devices::Devices;
 pub(crate) use escape::terminal as for_terminal;
 pub(crate) use explain::{Explainer, explain_leases};
+pub(crate) use live::LiveView;
+pub(crate) use notice::told;
 pub(crate) use report::Report;
+pub(crate) use rules::RulesStatus;
 
 /// How to print.
 #[derive(Clone, Debug)]

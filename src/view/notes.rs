@@ -1,13 +1,20 @@
 //! What limits an answer, said in notes for standard error, and in the exit status.
 
-use crate::engine::{Advice, Engine};
-use crate::model::{Scope, Verdict};
+use super::notice;
+use crate::engine::{Advice, Engine, Spoofer};
+use crate::model::{Direction, MICROS_PER_SECOND, Scope, Timestamp, Verdict};
 use crate::source::Outcome;
+use crate::store::Past;
 
 /// Why packets of a capture stay unseen.
 const UNREADABLE: [&str; 2] = ["link type", "truncated"];
+/// Of many, those that are named.
+const SHOWN: usize = 3;
 /// Above this share of late records the answer is not to be trusted: one in a hundred.
 const MAX_LATE_SHARE: u64 = 100;
+
+/// A running watch notes each minute that it is alive.
+const MAX_SILENCE: i64 = 150 * MICROS_PER_SECOND;
 
 /// What limits the answer, for standard error and the exit status.
 #[derive(Debug, Default)]
@@ -31,7 +38,7 @@ impl Notes {
             ..Self::default()
         };
         let counted = totals.observations;
-        if totals.late.saturating_mul(MAX_LATE_SHARE) > counted {
+        if is_too_late(totals.late, counted) {
             notes.blind(format!(
                 "{} of {counted} records came more than 10 s out of order and were not judged: give the files of one \
                  log together, or each log by itself",
@@ -59,6 +66,19 @@ impl Notes {
                 totals.unjudged
             ));
         }
+        if totals.spoofed.syns > 0 {
+            notes.say(spoofed(engine));
+        }
+        for (_, device) in engine
+            .devices()
+            .filter(|(_, it)| it.is_shared())
+            .take(SHOWN)
+        {
+            notes.say(format!(
+                "{}: several machines stand behind this MAC (a NAT or an access point); look there for which one it is",
+                device.key
+            ));
+        }
         if totals.evicted_devices > 0 {
             notes.say(format!(
                 "more than {} sources: {} that did least were forgotten (a flood of forged addresses?)",
@@ -70,6 +90,81 @@ impl Notes {
             notes.say(format!(
                 "{} attempts were forgotten within 150 s, so SYNs sent again may count as new ones",
                 totals.evicted_attempts
+            ));
+        }
+        notes
+    }
+
+    /// What limits the answer that the history gives: what was not seen while it was written.
+    pub(super) fn of_past(past: &Past, now: Timestamp) -> Self {
+        let totals = &past.totals;
+        let mut notes = Self {
+            is_infected: past
+                .devices
+                .iter()
+                .any(|device| device.verdict() == Verdict::Infected),
+            ..Self::default()
+        };
+        let attempts = |direction| totals.direction(direction).attempts;
+        let syns = Direction::ALL
+            .into_iter()
+            .map(|direction| totals.direction(direction).syns)
+            .sum();
+        if is_too_late(totals.late, syns) {
+            notes.blind(format!(
+                "{} of {syns} packets came too late to be put in order and were not judged",
+                totals.late
+            ));
+        }
+        if attempts(Direction::External) > attempts(Direction::Outbound) {
+            notes.blind(format!(
+                "{} attempts had neither end in the LAN as it was given to watch, more than the LAN's own ({}): was \
+                 --lan right?",
+                attempts(Direction::External),
+                attempts(Direction::Outbound)
+            ));
+        }
+        for lost in &past.lost {
+            notes.blind(format!(
+                "{}: {} events were lost ({}); counts are too low",
+                lost.source, lost.events, lost.kind
+            ));
+        }
+        let end = past.window.until.map_or(now, |until| until.min(now));
+        match past.runs.last() {
+            None => notes.blind(format!(
+                "{}: smtpwatch watch did not run in the time asked for",
+                past.name
+            )),
+            Some((_, last)) if end.micros_since(*last) > MAX_SILENCE => notes.say(format!(
+                "the history ends at {last}: smtpwatch watch did not run since"
+            )),
+            Some(_) => {}
+        }
+        let (blinding, other) = (&past.blinding, past.more_blinding);
+        for (time, what) in blinding {
+            notes.blind(format!("{time}: {}", notice::sentence(what)));
+        }
+        if other > 0 {
+            notes.blind(format!("and {other} times more that it could not see"));
+        }
+        if totals.unjudged > 0 {
+            notes.say(format!(
+                "attempts without a time of their own were counted and not judged: {}",
+                totals.unjudged
+            ));
+        }
+        if totals.evicted_devices > 0 {
+            notes.say(format!(
+                "{} times the device that did least was forgotten and judged anew when it came again (a flood of \
+                 forged addresses?)",
+                totals.evicted_devices
+            ));
+        }
+        if past.unreadable > 0 {
+            notes.blind(format!(
+                "{} rows of the history cannot be read by this version",
+                past.unreadable
             ));
         }
         notes
@@ -131,6 +226,33 @@ impl Notes {
         self.is_blind = true;
         self.say(line);
     }
+}
+
+fn is_too_late(late: u64, counted: u64) -> bool {
+    late.saturating_mul(MAX_LATE_SHARE) > counted
+}
+
+/// Who uses addresses that are not his, those that do it most.
+fn spoofed(engine: &Engine) -> String {
+    let mut all: Vec<&Spoofer> = engine.spoofed().iter().collect();
+    all.sort_by_key(|it| {
+        let key = (it.interface, it.mac, it.reason);
+        (std::cmp::Reverse(it.count.syns), key)
+    });
+    let shown: Vec<String> = all
+        .iter()
+        .take(SHOWN)
+        .map(|it| {
+            let mac = it.mac.map(|mac| format!("/{mac}")).unwrap_or_default();
+            format!("{}{mac} as {}: {}", it.interface, it.address, it.reason)
+        })
+        .collect();
+    format!(
+        "{} SYNs bore addresses that are not their sender's, and count against nobody ({}{})",
+        engine.totals().spoofed.syns,
+        shown.join("; "),
+        if all.len() > SHOWN { "; ..." } else { "" },
+    )
 }
 
 fn wrong_lan(advice: &Advice) -> String {

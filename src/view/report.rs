@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::notes::Notes;
-use crate::engine::{Device, Engine, because};
-use crate::model::{Clock, DeviceBasis, Direction, Finding, Timestamp, Verdict};
+use crate::engine::{self, Engine, Facts, SourceHealth, Spoofer};
+use crate::model::{Clock, Direction, Finding, Scope, SourceName, Timestamp, Verdict};
+use crate::settings;
 use crate::source::Outcome;
+use crate::store::Past;
 
 /// The schema's name.
 const SCHEMA: &str = "smtpwatch.report.v1";
+/// The kind of an input that is the history.
+pub(super) const HISTORY: &str = "history";
 
 /// A report.
 #[derive(Debug, Serialize)]
@@ -27,6 +31,9 @@ pub(crate) struct Report {
     pub(super) totals: Totals,
     /// Each device, the worst first.
     pub(super) devices: Vec<ReportDevice>,
+    /// Stations that used addresses that are not theirs; evidence against nobody.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    spoofed: Vec<ReportSpoofer>,
     /// The mail server's part; none where no mail log was read.
     mail: Option<()>,
     /// What limits the answer.
@@ -74,6 +81,9 @@ pub(super) struct Totals {
     pub(super) suspicious: u64,
     /// Attempts by direction; those that were not asked for are counted here alone.
     pub(super) directions: BTreeMap<String, Count>,
+    /// What came from addresses that are not the sender's own; in no direction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spoofed: Option<Count>,
     /// Records that came too late to be put in order.
     late: u64,
     /// Records outside the time asked for.
@@ -93,6 +103,21 @@ pub(super) struct Count {
     pub(super) attempts: u64,
 }
 
+/// A station whose addresses are not its own.
+#[derive(Debug, Serialize)]
+struct ReportSpoofer {
+    interface: String,
+    /// Of its frames; it may be forged, too.
+    mac: Option<String>,
+    reason: String,
+    /// The address that it used last.
+    address: String,
+    syns: u64,
+    attempts: u64,
+    first_seen: String,
+    last_seen: String,
+}
+
 /// A device.
 #[derive(Debug, Serialize)]
 pub(super) struct ReportDevice {
@@ -103,6 +128,12 @@ pub(super) struct ReportDevice {
     vendor: Option<String>,
     pub(super) interface: Option<String>,
     pub(super) basis: String,
+    /// MAC of the router that it is behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    router: Option<String>,
+    /// Whether several machines stand behind its MAC.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shared: bool,
     pub(super) syns: u64,
     pub(super) attempts: u64,
     pub(super) destinations: usize,
@@ -146,6 +177,18 @@ struct Destination {
     attempts: u64,
 }
 
+/// What a report is made of, whoever knows it.
+struct Known<D> {
+    devices: D,
+    spoofed: Vec<ReportSpoofer>,
+    /// Devices that are counted and can no longer be told of.
+    forgotten: u64,
+    totals: engine::Totals,
+    scope: Scope,
+    window: settings::Window,
+    ports: String,
+}
+
 fn as_text<S: serde::Serializer>(value: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
@@ -159,19 +202,66 @@ impl Report {
         generated_at: Timestamp,
         top: usize,
     ) -> Self {
-        let mut devices: Vec<ReportDevice> = engine
-            .devices()
-            .map(|(_, device)| ReportDevice::new(device, top))
-            .collect();
+        let settings = engine.settings();
+        let mut totals = engine.totals();
+        totals.span = totals
+            .span
+            .map(|(first, last)| (engine.wall(first), engine.wall(last)));
+        let live = engine.health().sources().iter().map(Input::live);
+        let inputs = outcomes.iter().map(Input::new).chain(live);
+        Self::of(
+            Known {
+                devices: engine
+                    .devices()
+                    .map(|(_, device)| engine.facts(device, top)),
+                spoofed: spoofed(engine),
+                forgotten: totals.evicted_devices,
+                totals,
+                scope: settings.scope,
+                window: settings.window,
+                ports: settings.ports.to_string(),
+            },
+            inputs.collect(),
+            Notes::new(engine, outcomes),
+            generated_at,
+        )
+    }
+
+    /// The report of what the history holds.
+    pub(crate) fn of_past(past: Past, generated_at: Timestamp) -> Self {
+        let inputs = vec![Input::of_past(&past)];
+        let notes = Notes::of_past(&past, generated_at);
+        Self::of(
+            Known {
+                devices: past.devices.into_iter(),
+                spoofed: Vec::new(),
+                forgotten: 0,
+                totals: past.totals,
+                scope: Scope::Outbound,
+                window: past.window,
+                ports: past.ports.to_string(),
+            },
+            inputs,
+            notes,
+            generated_at,
+        )
+    }
+
+    fn of(
+        known: Known<impl Iterator<Item = Facts>>,
+        inputs: Vec<Input>,
+        notes: Notes,
+        generated_at: Timestamp,
+    ) -> Self {
+        let mut devices: Vec<ReportDevice> = known.devices.map(ReportDevice::new).collect();
         devices.sort_by(|a, b| {
             (b.verdict, b.attempts, b.syns)
                 .cmp(&(a.verdict, a.attempts, a.syns))
                 .then_with(|| a.id.cmp(&b.id))
         });
-        let totals = Totals::new(engine, &devices);
-        let notes = Notes::new(engine, outcomes);
-        let asked = engine.settings().window;
-        let span = engine.totals().span;
+        let totals = Totals::new(&known.totals, known.scope, known.forgotten, &devices);
+        let asked = known.window;
+        let span = known.totals.span;
         Self {
             schema: SCHEMA,
             generated_at: generated_at.to_string(),
@@ -185,12 +275,13 @@ impl Report {
                     .or(span.map(|(_, last)| last))
                     .map(|t| t.to_string()),
             },
-            inputs: outcomes.iter().map(Input::new).collect(),
+            inputs,
             totals,
             devices,
+            spoofed: known.spoofed,
             mail: None,
             notes,
-            ports: engine.settings().ports.to_string(),
+            ports: known.ports,
         }
     }
 }
@@ -213,12 +304,48 @@ impl Input {
             bad_time: outcome.bad_time,
         }
     }
+
+    /// A source of a live run.
+    fn live(source: &SourceHealth) -> Self {
+        Self {
+            name: source.source.to_string(),
+            kind: match source.source {
+                SourceName::Nflog => "nflog",
+                SourceName::Kmsg => "netfilter",
+                SourceName::Capture(_) => "capture",
+            },
+            bytes: 0,
+            records: source.events,
+            matched: source.events,
+            skipped: BTreeMap::new(),
+            clock: "exact",
+            lost: source.missed(),
+            bad_time: 0,
+        }
+    }
+
+    fn of_past(past: &Past) -> Self {
+        Self {
+            name: past.name.clone(),
+            kind: HISTORY,
+            bytes: past.bytes,
+            records: past.rows,
+            matched: past.matched,
+            skipped: BTreeMap::new(),
+            clock: "exact",
+            lost: past.lost.iter().map(|lost| lost.events).sum(),
+            bad_time: 0,
+        }
+    }
 }
 
 impl Totals {
-    fn new(engine: &Engine, devices: &[ReportDevice]) -> Self {
-        let totals = engine.totals();
-        let scope = engine.settings().scope;
+    fn new(
+        totals: &engine::Totals,
+        scope: Scope,
+        forgotten: u64,
+        devices: &[ReportDevice],
+    ) -> Self {
         let asked = || {
             Direction::ALL
                 .into_iter()
@@ -232,7 +359,7 @@ impl Totals {
             attempts: asked()
                 .map(|direction| totals.direction(direction).attempts)
                 .sum(),
-            devices: devices.len() as u64 + totals.evicted_devices,
+            devices: devices.len() as u64 + forgotten,
             infected: having(Verdict::Infected),
             suspicious: having(Verdict::Suspicious),
             directions: Direction::ALL
@@ -246,6 +373,10 @@ impl Totals {
                     (direction.to_string(), count)
                 })
                 .collect(),
+            spoofed: (totals.spoofed.syns > 0).then_some(Count {
+                syns: totals.spoofed.syns,
+                attempts: totals.spoofed.attempts,
+            }),
             late: totals.late,
             outside_window: totals.outside_window,
             unjudged: totals.unjudged,
@@ -256,26 +387,28 @@ impl Totals {
 }
 
 impl ReportDevice {
-    fn new(device: &Device, top: usize) -> Self {
-        let mac = device.mac().map(|mac| mac.to_string());
-        let destinations = device.destinations();
+    fn new(device: Facts) -> Self {
         Self {
-            id: device.key.to_string(),
+            verdict: device.verdict(),
+            because: device.because(),
+            router: device.router().map(|mac| mac.to_string()),
+            mac: device.mac.map(|mac| mac.to_string()),
             addresses: device
                 .addresses
                 .iter()
                 .rev()
                 .map(ToString::to_string)
                 .collect(),
-            hostname: device.hostname.clone(),
+            hostname: device.hostname,
             vendor: None,
-            interface: device.interface().map(|interface| interface.name()),
-            basis: basis(device),
+            interface: device.interface,
+            basis: device.basis,
+            shared: device.is_shared,
             syns: device.syns,
             attempts: device.attempts,
-            destinations: destinations.addresses,
-            destination_groups: destinations.groups,
-            destinations_capped: destinations.is_lower_bound,
+            destinations: device.destinations.addresses,
+            destination_groups: device.destinations.groups,
+            destinations_capped: device.destinations.is_lower_bound,
             outcomes: Outcomes {
                 unknown: device.attempts,
                 ..Outcomes::default()
@@ -283,28 +416,39 @@ impl ReportDevice {
             first_seen: device.first_seen.to_string(),
             last_seen: device.last_seen.to_string(),
             peak_per_minute: device.peak_per_minute,
-            verdict: device.verdict(),
-            because: because(device),
             findings: device.findings.iter().map(ReportFinding::new).collect(),
             top_destinations: device
-                .top_destinations(top)
+                .top_destinations
                 .into_iter()
                 .map(|(address, attempts)| Destination {
                     address: address.to_string(),
                     attempts,
                 })
                 .collect(),
-            mac,
+            id: device.id,
         }
     }
 }
 
-/// On what grounds a device is named, as reports say it.
-fn basis(device: &Device) -> String {
-    match (device.basis, device.mac()) {
-        (DeviceBasis::Address, Some(_)) => "address, with the MAC as logged".to_owned(),
-        (basis, _) => basis.to_string(),
-    }
+/// Those that sent most first.
+fn spoofed(engine: &Engine) -> Vec<ReportSpoofer> {
+    let mut all: Vec<&Spoofer> = engine.spoofed().iter().collect();
+    all.sort_by_key(|it| {
+        let key = (it.interface, it.mac, it.reason);
+        (std::cmp::Reverse(it.count.syns), key)
+    });
+    all.into_iter()
+        .map(|it| ReportSpoofer {
+            interface: it.interface.to_string(),
+            mac: it.mac.map(|mac| mac.to_string()),
+            reason: it.reason.to_string(),
+            address: it.address.to_string(),
+            syns: it.count.syns,
+            attempts: it.count.attempts,
+            first_seen: engine.wall(it.first_seen).to_string(),
+            last_seen: engine.wall(it.last_seen).to_string(),
+        })
+        .collect()
 }
 
 impl ReportDevice {
@@ -333,3 +477,6 @@ impl ReportFinding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

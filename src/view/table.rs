@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::escape::terminal;
 use super::grid::{Column, Grid};
-use super::report::{Input, ReportDevice};
+use super::report::{HISTORY, Input, ReportDevice};
 use super::{Layout, Report};
 use crate::engine::grouped;
 use crate::model::Verdict;
@@ -259,9 +259,19 @@ fn input_line(input: &Input) -> String {
         "{}: {}, {}, {} to a watched port",
         terminal(&input.name),
         indicatif::HumanBytes(input.bytes),
-        plural(input.records, "packet record"),
+        plural(
+            input.records,
+            if input.kind == HISTORY {
+                "row"
+            } else {
+                "packet record"
+            }
+        ),
         plural(input.matched, "SYN"),
     );
+    if input.lost > 0 && input.kind == HISTORY {
+        line += &format!("; lost: {}", grouped(input.lost));
+    }
     if !input.skipped.is_empty() {
         let reasons: Vec<String> = input
             .skipped

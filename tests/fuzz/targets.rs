@@ -21,8 +21,8 @@ use smtpwatch::decode::syslog::{self, Origin};
 use smtpwatch::decode::{dhcp_lease::Kind, packet};
 use smtpwatch::engine::{self, Effect, Engine, Input};
 use smtpwatch::model::{
-    Clock, DeviceKey, Direction, Finding, Interface, Mac, Observation, RuleId, Scope, Timestamp,
-    Tuple, Verdict,
+    Clock, DeviceKey, Direction, Finding, Interface, Link, LocalAddress, Mac, Neighbour,
+    Observation, Route, RuleId, Scope, Timestamp, Topology, Tuple, Verdict,
 };
 use smtpwatch::settings::{Burst, Limits, Settings, Volume};
 
@@ -606,15 +606,19 @@ fn check_book(decoded: &Leases) {
     }
 }
 
-/// Observations of eight bytes each behind three bytes of settings.
+/// Observations, and live what is known of the network, of eight bytes each behind three bytes of
+/// settings.
 pub(crate) fn engine(data: &[u8]) {
     let Some((&[scope, limits, detectors], rest)) = data.split_first_chunk() else {
         return;
     };
     let settings = settings(scope, limits, detectors);
-    let observations = observations(rest);
+    // On a gateway the network is known, and changes.
+    let is_live = scope & 0x80 != 0;
+    let observations = inputs(rest, is_live);
     let (engine, found) = run(&settings, &observations, 7);
     check_devices(&engine);
+    check_spoofed(&engine);
     check_totals(&engine, &observations, &found);
 
     // The seed is for the tables alone.
@@ -662,7 +666,64 @@ fn address(number: u8) -> IpAddr {
     }
 }
 
-fn observations(bytes: &[u8]) -> Vec<Input> {
+/// A gateway whose LAN has a router; `kind` changes the rest.
+fn topology(kind: u8) -> Topology {
+    let (lan, wan) = (Interface::new(b"eth"), Interface::new(b"eth0"));
+    let link = |interface, has_link_layer| Link {
+        interface,
+        has_link_layer,
+    };
+    let own = |interface, address: &str| LocalAddress {
+        interface,
+        address: address.parse().unwrap(),
+    };
+    let route = |destination: &str, interface, via: Option<IpAddr>| Route {
+        destination: destination.parse().unwrap(),
+        interface,
+        via,
+    };
+    let mut topology = Topology {
+        links: vec![link(lan, kind & 1 == 0), link(wan, true)],
+        addresses: vec![own(lan, "192.168.1.200/24"), own(wan, "198.51.100.1/24")],
+        routes: vec![route("2001:db8::/32", lan, Some(address(2)))],
+    };
+    if kind & 2 == 0 {
+        let everywhere = route("0.0.0.0/0", wan, Some([198, 51, 100, 254].into()));
+        topology.routes.push(everywhere);
+    }
+    if kind & 4 != 0 {
+        topology.addresses.push(own(lan, "fd00::ff/64"));
+        topology.routes.push(route("203.0.0.0/16", lan, None));
+    }
+    if kind & 8 != 0 {
+        topology.addresses.remove(0);
+    }
+    topology
+}
+
+/// What is known of the network, in four bytes.
+fn knowledge(&[kind, ends, last, more]: &[u8; 4]) -> Input {
+    let interface = Interface::new(&b"eth0"[..=usize::from(more & 3)]);
+    match kind & 7 {
+        0 => Input::Topology(topology(more)),
+        1..=3 => Input::Neighbour(Neighbour {
+            interface,
+            address: address(ends),
+            mac: (last & 7 != 0).then_some(Mac([2, 0, 0, 0, 0, last & 7])),
+        }),
+        4 => Input::Leases(dhcp_lease::decode(LEASES).records),
+        5 => Input::Leases(Vec::new()),
+        6 => Input::Hosts(vec![(address(ends), "by-hand".to_owned())]),
+        _ => Input::WallClock(i64::from(more) << 40),
+    }
+}
+
+fn inputs(bytes: &[u8], is_live: bool) -> Vec<Input> {
+    let first = is_live.then(|| Input::Topology(topology(0)));
+    first.into_iter().chain(packets(bytes, is_live)).collect()
+}
+
+fn packets(bytes: &[u8], is_live: bool) -> Vec<Input> {
     let mut time = Timestamp::from_seconds(1_700_000_000);
     bytes
         .chunks_exact(8)
@@ -670,6 +731,9 @@ fn observations(bytes: &[u8]) -> Vec<Input> {
             let &[step, ends, ports, isn, id, rule, repeats, flags] = chunk else {
                 unreachable!("chunks of eight");
             };
+            if is_live && rule & 0xc0 == 0xc0 {
+                return knowledge(&[step, ends, ports, isn]);
+            }
             // Up to 15 s, minutes or hours; back, too, for the engine's order is its caller's word.
             let unit = [1, 60, 3600, -1][usize::from(step >> 4 & 3)];
             time = time.plus_micros(i64::from(step & 15) * unit * 1_000_000);
@@ -692,8 +756,8 @@ fn observations(bytes: &[u8]) -> Vec<Input> {
                 ip_id: some(id).map(u16::from),
                 mac: some(flags >> 2).map(|last| Mac([2, 0, 0, 0, 0, last])),
                 interface: Interface::new(&b"eth0"[..=usize::from(flags >> 5 & 3)]),
-                ttl: None,
-                vlan: None,
+                ttl: is_live.then_some([64, 63, 128, 30, 255, 0, 126, 64][usize::from(id >> 5)]),
+                vlan: (is_live && ports & 0xf0 == 0xf0).then_some(10),
                 repeats: if repeats < 192 { 0 } else { u32::from(repeats) },
             };
             if flags & 0x80 == 0 {
@@ -705,10 +769,10 @@ fn observations(bytes: &[u8]) -> Vec<Input> {
         .collect()
 }
 
-fn observation(input: &Input) -> &Observation {
+fn observation(input: &Input) -> Option<&Observation> {
     match input {
-        Input::Syn(observation) | Input::LateSyn(observation) => observation,
-        other => unreachable!("{other:?} is not made here"),
+        Input::Syn(observation) | Input::LateSyn(observation) => Some(observation),
+        _ => None,
     }
 }
 
@@ -724,9 +788,17 @@ fn run(settings: &Settings, inputs: &[Input], seed: u64) -> (Engine, Vec<Finding
     let mut found = Vec::new();
     let mut now = Timestamp::from_micros(0);
     for input in inputs {
-        now = now.max(observation(input).time);
+        now = observation(input).map_or(now, |observation| now.max(observation.time));
+        let before = engine.totals().spoofed.attempts;
         let effects = engine.handle(input.clone(), now).to_vec();
+        let is_forged = |effect: &&Effect| matches!(effect, Effect::Spoofed { .. });
+        let forged = effects.iter().filter(is_forged).count() as u64;
+        assert_eq!(before + forged, engine.totals().spoofed.attempts);
         for effect in effects {
+            if let Effect::Shared { device } = effect {
+                let about = engine.devices().find(|(id, _)| *id == device);
+                assert!(about.unwrap().1.is_shared());
+            }
             let Effect::Found { device, finding } = effect else {
                 continue;
             };
@@ -765,6 +837,29 @@ fn check_devices(engine: &Engine) {
         destinations += all.addresses;
     }
     assert!(destinations <= limits.destinations);
+    let mut ids: Vec<String> = engine
+        .devices()
+        .map(|(_, device)| device.key.to_string())
+        .collect();
+    ids.sort_unstable();
+    assert!(ids.windows(2).all(|pair| pair[0] != pair[1]), "{ids:?}");
+}
+
+/// What is not believed is told apart as far as there is room, and nothing of it is lost.
+fn check_spoofed(engine: &Engine) {
+    let spoofed = engine.spoofed();
+    assert!(spoofed.iter().count() <= 1024);
+    let sum = |pick: fn(engine::Count) -> u64| -> u64 {
+        let told: u64 = spoofed.iter().map(|it| pick(it.count)).sum();
+        told + pick(spoofed.beyond())
+    };
+    assert_eq!(sum(|count| count.syns), spoofed.total().syns);
+    assert_eq!(sum(|count| count.attempts), spoofed.total().attempts);
+    assert_eq!(engine.totals().spoofed, spoofed.total());
+    if !engine.who().is_live() {
+        assert_eq!(spoofed.total(), engine::Count::default());
+        assert!(engine.devices().all(|(_, device)| !device.is_shared()));
+    }
 }
 
 fn check_totals(engine: &Engine, inputs: &[Input], found: &[Finding]) {
@@ -777,10 +872,11 @@ fn check_totals(engine: &Engine, inputs: &[Input], found: &[Finding]) {
     let (syns, attempts) = (sum(|count| count.syns), sum(|count| count.attempts));
     let packets: u64 = inputs
         .iter()
-        .map(|input| u64::from(observation(input).repeats.max(1)))
+        .filter_map(observation)
+        .map(|observation| u64::from(observation.repeats.max(1)))
         .sum();
-    assert!(syns <= packets);
-    let times = || inputs.iter().map(|input| observation(input).time);
+    assert!(syns + totals.spoofed.syns <= packets);
+    let times = || inputs.iter().filter_map(observation).map(|it| it.time);
     assert_eq!(totals.span, times().min().zip(times().max()));
     if totals.evicted_devices == 0 {
         let findings: usize = engine

@@ -51,6 +51,14 @@ pub(crate) enum LiveError {
         /// What it is instead.
         why: &'static str,
     },
+    /// Its descriptor cannot be waited for.
+    #[error("{source_name}: cannot wait for it: {cause}")]
+    Watch {
+        /// Which source.
+        source_name: SourceName,
+        /// Why not.
+        cause: std::io::Error,
+    },
     /// libpcap refuses.
     #[error("{step} on {} failed: {}", .interface.name().escape_default(), .why.escape_default())]
     Capture {

@@ -1,0 +1,433 @@
+//! Who is named, and who is not, on a gateway with an inside and an outside.
+
+use super::*;
+use crate::decode::dhcp_lease;
+use crate::model::{Clock, Link, LocalAddress, Route, RuleId, Tuple};
+
+const VICTIM: u8 = 0x10;
+const ATTACKER: u8 = 0x66;
+const ROUTER: u8 = 0x02;
+const STRANGER: u8 = 0x77;
+
+fn interface(name: &str) -> Interface {
+    Interface::new(name.as_bytes())
+}
+
+fn mac(last: u8) -> Mac {
+    Mac([2, 0, 0, 0, 0, last])
+}
+
+fn link(name: &str, has_link_layer: bool) -> Link {
+    Link {
+        interface: interface(name),
+        has_link_layer,
+    }
+}
+
+fn own(name: &str, address: &str) -> LocalAddress {
+    LocalAddress {
+        interface: interface(name),
+        address: address.parse().unwrap(),
+    }
+}
+
+fn route(destination: &str, name: &str, via: Option<&str>) -> Route {
+    Route {
+        destination: destination.parse().unwrap(),
+        interface: interface(name),
+        via: via.map(|via| via.parse().unwrap()),
+    }
+}
+
+/// LAN, a router on it with networks behind it, a tunnel, and the Internet behind a private address.
+fn gateway() -> Topology {
+    Topology {
+        links: vec![
+            link("lan0", true),
+            link("wan0", true),
+            link("wg0", false),
+            link("mirror0", true),
+        ],
+        addresses: vec![
+            own("lan0", "192.168.1.1/24"),
+            own("lan0", "2001:db8:1::1/64"),
+            own("lan0", "fd00:1::1/64"),
+            own("lan0", "fe80::1/64"),
+            own("wan0", "10.0.0.5/24"),
+            own("wan0", "fe80::5/64"),
+            own("wg0", "10.9.0.1/24"),
+            own("mirror0", "fe80::9/64"),
+        ],
+        routes: vec![
+            route("0.0.0.0/0", "wan0", Some("10.0.0.1")),
+            route("::/0", "wan0", Some("fe80::ff")),
+            route("192.168.1.0/24", "lan0", None),
+            route("10.20.0.0/16", "lan0", Some("192.168.1.2")),
+            route("10.30.0.0/16", "lan0", Some("192.168.1.3")),
+            route("2001:db8:2::/48", "lan0", Some("fe80::2")),
+            route("10.77.0.0/16", "wg0", None),
+        ],
+    }
+}
+
+fn neighbour(name: &str, address: &str, last: u8) -> Neighbour {
+    Neighbour {
+        interface: interface(name),
+        address: address.parse().unwrap(),
+        mac: Some(mac(last)),
+    }
+}
+
+/// What is known at the start: the victim and the attacker, the router, the provider.
+fn who_with(settings: &Settings, leases: &str) -> Who {
+    let leases = LeaseBook::new([dhcp_lease::decode(leases.as_bytes())]);
+    let mut who = Who::new(leases, settings, &FixedState::with_seed(7));
+    who.set_topology(&gateway(), settings);
+    for entry in [
+        neighbour("lan0", "192.168.1.10", VICTIM),
+        neighbour("lan0", "2001:db8:1::10", VICTIM),
+        neighbour("lan0", "192.168.1.66", ATTACKER),
+        neighbour("lan0", "192.168.1.2", ROUTER),
+        neighbour("lan0", "fe80::2", ROUTER),
+        neighbour("wan0", "10.0.0.1", 0xfe),
+    ] {
+        who.note_neighbour(&entry);
+    }
+    who
+}
+
+fn who() -> Who {
+    who_with(&Settings::default(), "")
+}
+
+fn packet(name: &str, source: &str, last: Option<u8>) -> Observation {
+    Observation {
+        time: Timestamp::from_seconds(100),
+        clock: Clock::Exact,
+        rule: RuleId(1),
+        tuple: Tuple {
+            source: source.parse().unwrap(),
+            destination: "203.0.113.9".parse().unwrap(),
+            source_port: 4000,
+            destination_port: 25,
+        },
+        isn: None,
+        ip_id: None,
+        mac: last.map(mac),
+        interface: interface(name),
+        ttl: None,
+        vlan: None,
+        repeats: 0,
+    }
+}
+
+/// The origin of a packet, as text: key and basis, or why not.
+fn origin(who: &Who, name: &str, source: &str, last: impl Into<Option<u8>>) -> String {
+    let packet = packet(name, source, last.into());
+    match who.origin(&packet, packet.time) {
+        Origin::Device(identity) => {
+            let (basis, _) = who.details(&identity, packet.tuple.source, packet.time);
+            format!("{} ({basis})", identity.key)
+        }
+        Origin::Spoofed(reason) => format!("{reason:?}"),
+    }
+}
+
+#[test]
+fn each_kind_of_source_is_told_by_what_can_be_known_of_it() {
+    let who = who();
+    for (name, source, last, expected) in [
+        // On-link: its MAC, and neither address nor family make another device.
+        (
+            "lan0",
+            "192.168.1.10",
+            VICTIM,
+            "lan0/02:00:00:00:00:10 (neighbour)",
+        ),
+        (
+            "lan0",
+            "2001:db8:1::10",
+            VICTIM,
+            "lan0/02:00:00:00:00:10 (neighbour)",
+        ),
+        // A privacy address that nobody has asked for yet, a station that is new.
+        (
+            "lan0",
+            "2001:db8:1::abcd",
+            VICTIM,
+            "lan0/02:00:00:00:00:10 (frame)",
+        ),
+        (
+            "lan0",
+            "fe80::abcd",
+            VICTIM,
+            "lan0/02:00:00:00:00:10 (frame)",
+        ),
+        (
+            "lan0",
+            "192.168.1.50",
+            STRANGER,
+            "lan0/02:00:00:00:00:77 (frame)",
+        ),
+        // The router's own, and what is behind it.
+        (
+            "lan0",
+            "192.168.1.2",
+            ROUTER,
+            "lan0/02:00:00:00:00:02 (neighbour)",
+        ),
+        (
+            "lan0",
+            "10.20.0.5",
+            ROUTER,
+            "10.20.0.5 (behind router 02:00:00:00:00:02)",
+        ),
+        (
+            "lan0",
+            "2001:db8:2:7::5",
+            ROUTER,
+            "2001:db8:2:7::/64 (behind router 02:00:00:00:00:02)",
+        ),
+        // Not routed back, but a router's frame.
+        (
+            "lan0",
+            "10.99.0.5",
+            ROUTER,
+            "10.99.0.5 (behind router 02:00:00:00:00:02)",
+        ),
+        // A station on-link that sends by that router.
+        (
+            "lan0",
+            "192.168.1.10",
+            ROUTER,
+            "192.168.1.10 (behind router 02:00:00:00:00:02)",
+        ),
+        // A router that the neighbour table has not met yet.
+        (
+            "lan0",
+            "10.30.0.5",
+            STRANGER,
+            "10.30.0.5 (behind router 02:00:00:00:00:77)",
+        ),
+        // The Internet, by the provider's router, and by another.
+        (
+            "wan0",
+            "203.0.113.7",
+            0xfe,
+            "203.0.113.7 (behind router 02:00:00:00:00:fe)",
+        ),
+        ("wan0", "203.0.113.7", STRANGER, "203.0.113.7 (address)"),
+        // Where nothing can be compared.
+        ("mirror0", "192.168.1.10", VICTIM, "192.168.1.10 (address)"),
+        ("lan7", "192.168.1.10", VICTIM, "192.168.1.10 (address)"),
+    ] {
+        assert_eq!(
+            origin(&who, name, source, last),
+            expected,
+            "{source} by {name}"
+        );
+    }
+}
+
+#[test]
+fn forged_sources_are_nobodys() {
+    let who = who();
+    for (source, last, expected) in [
+        // Another's address with the own MAC.
+        ("192.168.1.10", ATTACKER, "OtherMac"),
+        ("2001:db8:1::10", ATTACKER, "OtherMac"),
+        // The own address, or a free one, with another's MAC.
+        ("192.168.1.66", VICTIM, "OtherMac"),
+        ("192.168.1.200", VICTIM, "NobodysAddress"),
+        // Both another's, of two.
+        ("192.168.1.66", STRANGER, "OtherMac"),
+        // Off-link: public, private, of the WAN's network, of a tunnel's, behind the router.
+        ("8.8.8.8", ATTACKER, "OffLink"),
+        ("172.16.0.1", ATTACKER, "OffLink"),
+        ("10.0.0.77", ATTACKER, "OffLink"),
+        ("10.9.0.2", ATTACKER, "OffLink"),
+        ("10.20.0.5", ATTACKER, "OffLink"),
+        ("10.30.0.5", ATTACKER, "OffLink"),
+        ("2001:db8:9::1", VICTIM, "OffLink"),
+        ("2001:db8:2:7::5", ATTACKER, "OffLink"),
+    ] {
+        assert_eq!(origin(&who, "lan0", source, last), expected, "{source}");
+    }
+}
+
+#[test]
+fn where_there_is_no_link_layer_the_address_is_the_device() {
+    let who = who();
+    assert_eq!(
+        origin(&who, "wg0", "10.9.0.2", None),
+        "wg0/10.9.0.2 (interface)"
+    );
+    assert_eq!(
+        origin(&who, "wg0", "10.77.1.1", None),
+        "wg0/10.77.1.1 (interface)"
+    );
+    assert_eq!(origin(&who, "wg0", "192.168.1.10", None), "OffLink");
+}
+
+#[test]
+fn a_record_without_a_mac_is_told_by_the_tables() {
+    let who = who_with(
+        &Settings::default(),
+        "1800000000 02:00:00:00:00:31 192.168.1.31 leased *\n",
+    );
+    for (source, expected) in [
+        ("192.168.1.10", "lan0/02:00:00:00:00:10 (neighbour)"),
+        ("192.168.1.31", "lan0/02:00:00:00:00:31 (lease)"),
+        ("192.168.1.99", "192.168.1.99 (address)"),
+        ("10.20.0.5", "10.20.0.5 (behind router 02:00:00:00:00:02)"),
+        ("10.30.0.5", "10.30.0.5 (address)"),
+        ("8.8.8.8", "OffLink"),
+    ] {
+        assert_eq!(origin(&who, "lan0", source, None), expected, "{source}");
+    }
+}
+
+#[test]
+fn a_lease_counts_where_the_neighbour_table_is_silent_or_late() {
+    let leases = "1800000000 02:00:00:00:00:10 192.168.1.10 desk *\n\
+                  1800000000 02:00:00:00:00:31 192.168.1.31 leased *\n\
+                  1800000000 02:00:00:00:00:32 192.168.1.66 new *\n\
+                  1800000000 00:00:00:00:00:00 192.168.1.40 null *\n";
+    let who = who_with(&Settings::default(), leases);
+    for (source, last, expected) in [
+        (
+            "192.168.1.10",
+            VICTIM,
+            "lan0/02:00:00:00:00:10 (neighbour, lease)",
+        ),
+        ("192.168.1.31", 0x31, "lan0/02:00:00:00:00:31 (lease)"),
+        // The server speaks of another.
+        ("192.168.1.31", STRANGER, "OtherMac"),
+        // The address has a new holder, the neighbour entry is still the old one's; both are right,
+        // as long as both send.
+        ("192.168.1.66", 0x32, "lan0/02:00:00:00:00:32 (lease)"),
+        // A static address in the middle of the pool: it answers for it.
+        (
+            "192.168.1.66",
+            ATTACKER,
+            "lan0/02:00:00:00:00:66 (neighbour)",
+        ),
+        ("192.168.1.66", STRANGER, "OtherMac"),
+        // A lease that names no station says nothing.
+        ("192.168.1.40", STRANGER, "lan0/02:00:00:00:00:77 (frame)"),
+    ] {
+        assert_eq!(origin(&who, "lan0", source, last), expected, "{source}");
+    }
+}
+
+#[test]
+fn a_dhcpv6_identifier_may_bear_the_mac_of_another_interface() {
+    let leases = "duid 00:01:00:01:aa\n\
+        1800000000 1 2001:db8:1::77 laptop 00:01:00:01:2a:2b:2c:2d:02:00:00:00:00:99\n";
+    let who = who_with(&Settings::default(), leases);
+    let packet = packet("lan0", "2001:db8:1::77", Some(STRANGER));
+    let Origin::Device(identity) = who.origin(&packet, packet.time) else {
+        panic!("forged");
+    };
+    assert_eq!(identity.key.to_string(), "lan0/02:00:00:00:00:77");
+    assert_eq!(
+        who.details(&identity, packet.tuple.source, packet.time).1,
+        Some("laptop")
+    );
+}
+
+#[test]
+fn after_a_change_of_leases_the_address_is_its_new_holders() {
+    let mut who = who_with(
+        &Settings::default(),
+        "1800000000 02:00:00:00:00:10 192.168.1.10 old *\n",
+    );
+    let old = "lan0/02:00:00:00:00:10 (neighbour, lease)";
+    assert_eq!(origin(&who, "lan0", "192.168.1.10", VICTIM), old);
+    who.set_leases(LeaseBook::new([dhcp_lease::decode(
+        b"1800000000 02:00:00:00:00:31 192.168.1.10 new *\n",
+    )]));
+    let by_lease = "lan0/02:00:00:00:00:31 (lease)";
+    assert_eq!(origin(&who, "lan0", "192.168.1.10", 0x31), by_lease);
+    who.note_neighbour(&neighbour("lan0", "192.168.1.10", 0x31));
+    let new = "lan0/02:00:00:00:00:31 (neighbour, lease)";
+    assert_eq!(origin(&who, "lan0", "192.168.1.10", 0x31), new);
+    assert_eq!(origin(&who, "lan0", "192.168.1.10", VICTIM), "OtherMac");
+}
+
+#[test]
+fn names_come_from_the_lease_then_by_hand_then_from_another_lease_of_the_mac() {
+    let mut who = who_with(
+        &Settings::default(),
+        "1800000000 02:00:00:00:00:10 192.168.1.10 leased *\n",
+    );
+    who.set_hosts(vec![
+        ("192.168.1.10".parse().unwrap(), "by-hand".to_owned()),
+        ("192.168.1.66".parse().unwrap(), "scanner".to_owned()),
+        ("192.168.1.66".parse().unwrap(), "alias".to_owned()),
+    ]);
+    let name = |source: &str, last| {
+        let packet = packet("lan0", source, Some(last));
+        let Origin::Device(identity) = who.origin(&packet, packet.time) else {
+            panic!("{source} is forged");
+        };
+        who.details(&identity, packet.tuple.source, packet.time).1
+    };
+    assert_eq!(name("192.168.1.10", VICTIM), Some("leased"));
+    assert_eq!(name("192.168.1.66", ATTACKER), Some("scanner"));
+    assert_eq!(name("2001:db8:1::10", VICTIM), Some("leased"));
+    assert_eq!(name("192.168.1.50", STRANGER), None);
+}
+
+#[test]
+fn routers_are_declared_too_and_may_come_and_go() {
+    let settings = Settings {
+        routers: vec![
+            "192.168.1.66".parse().unwrap(),
+            "02:00:00:00:00:77".parse().unwrap(),
+        ],
+        ..Settings::default()
+    };
+    let mut who = who_with(&settings, "");
+    let behind = |last: u8| format!("10.99.0.1 (behind router 02:00:00:00:00:{last:02x})");
+    for last in [ATTACKER, STRANGER, ROUTER] {
+        assert_eq!(origin(&who, "lan0", "10.99.0.1", last), behind(last));
+    }
+    who.note_neighbour(&neighbour("lan0", "192.168.1.2", 0x22));
+    assert_eq!(origin(&who, "lan0", "10.99.0.1", 0x22), behind(0x22));
+    assert_eq!(origin(&who, "lan0", "10.99.0.1", VICTIM), "OffLink");
+    let mut without = gateway();
+    without.routes.retain(|route| route.via.is_none());
+    without.routes.push(route("0.0.0.0/0", "wan0", None));
+    who.set_topology(&without, &settings);
+    assert_eq!(origin(&who, "lan0", "10.99.0.1", 0x22), "OffLink");
+}
+
+#[test]
+fn frames_with_a_vlan_tag_belong_to_another_interface() {
+    let who = who();
+    let tagged = Observation {
+        vlan: Some(10),
+        ..packet("lan0", "10.50.0.1", Some(STRANGER))
+    };
+    let Origin::Device(identity) = who.origin(&tagged, tagged.time) else {
+        panic!("forged");
+    };
+    assert_eq!(identity.key.to_string(), "10.50.0.1");
+}
+
+#[test]
+fn offline_nothing_but_leases_is_known() {
+    let leases = LeaseBook::new([dhcp_lease::decode(
+        b"1800000000 02:00:00:00:00:10 192.168.1.10 desk *\n",
+    )]);
+    let who = Who::new(leases, &Settings::default(), &FixedState::with_seed(7));
+    assert_eq!(
+        origin(&who, "lan0", "192.168.1.10", ATTACKER),
+        "02:00:00:00:00:10 (lease)"
+    );
+    assert_eq!(
+        origin(&who, "lan0", "8.8.8.8", ATTACKER),
+        "8.8.8.8 (address)"
+    );
+}

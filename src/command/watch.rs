@@ -1,0 +1,253 @@
+//! `smtpwatch watch`: the live run.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::IsTerminal;
+
+use anyhow::{Context, bail};
+
+use super::output::deliver;
+use super::{BLIND, FAILED, INFECTED, is_broken_pipe, say};
+use crate::attribution::leases::LeaseBook;
+use crate::engine::Engine;
+use crate::model::{Interface, SourceName};
+use crate::netfilter::Backend;
+use crate::recording::{Header, Recorder};
+use crate::runtime::clock::LiveClock;
+use crate::runtime::live::{Core, Ended, Guard, Live, Shown, Sink, Slots};
+use crate::settings::flags::watch::{Format, Mode, Source, Watch as Flags};
+use crate::settings::rules::{Rules, Via};
+use crate::settings::{Limits, Settings};
+use crate::source::inventory::{self, Inventory};
+use crate::source::live::Options;
+use crate::store::{Gatherer, Writer};
+use crate::view::{self, Layout, Report};
+
+/// Runs the verb; answers the exit status.
+pub(super) fn run(flags: &Flags) -> u8 {
+    match watch(flags) {
+        Ok(status) => status,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            FAILED
+        }
+    }
+}
+
+fn watch(flags: &Flags) -> anyhow::Result<u8> {
+    let settings = Settings {
+        limits: Limits::live(),
+        routers: flags.router.clone(),
+        ..flags.counting.settings()
+    };
+    let clock = LiveClock::start();
+    let inventory = Inventory::open(&inventory::Options {
+        leases: flags.leases.clone(),
+        searches: flags.leases.is_empty(),
+        ..inventory::Options::default()
+    })?;
+    // Unknown to whoever chooses the addresses.
+    let seed = RandomState::new().hash_one(0);
+    let history = match flags.state_dir() {
+        Some(folder) => Some((Gatherer::new(), Writer::start(folder, clock.now())?)),
+        None => None,
+    };
+    let recorder = match &flags.record {
+        Some(path) => {
+            let header = Header::new(settings.clone(), seed, clock.now());
+            Some(Recorder::create(path, &header)?)
+        }
+        None => None,
+    };
+    let runtime = Live::runtime()?;
+    let entered = runtime.enter();
+    let eyes = Eyes::open(flags, &settings)?;
+    let sink = Sink::open(
+        shown(flags),
+        flags.zone(),
+        eyes.title.clone(),
+        flags.mode == Mode::Alert,
+        flags.quiet,
+    )
+    .context("cannot open the terminal")?;
+    drop(entered);
+    let live = Live {
+        core: Core::new(
+            Engine::new(settings, LeaseBook::default(), seed),
+            sink,
+            recorder,
+            history,
+        ),
+        slots: eyes.slots,
+        guard: eyes.guard,
+        inventory,
+        clock,
+        time: flags.time,
+    };
+    let ended = live.run(&runtime).context("the run ended early")?;
+    conclude(flags, ended)
+}
+
+fn shown(flags: &Flags) -> Shown {
+    match flags.format() {
+        Format::Json => Shown::Events,
+        Format::Table if std::io::stdout().is_terminal() && std::io::stdin().is_terminal() => {
+            Shown::Screen
+        }
+        Format::Table => Shown::Lines,
+    }
+}
+
+/// Sources that are open, and the rules that feed them.
+struct Eyes {
+    slots: Slots,
+    guard: Guard,
+    title: String,
+}
+
+impl Eyes {
+    /// Opens what is asked for; of `auto` the best that works here.
+    fn open(flags: &Flags, settings: &Settings) -> anyhow::Result<Self> {
+        if !flags.source.contains(&Source::Auto) {
+            let sources: Vec<SourceName> = flags.source.iter().map(name).collect();
+            return Self::of(&sources, flags, settings);
+        }
+        if flags.source.len() > 1 {
+            bail!("--source auto is one source: name all that are to be read, or auto alone");
+        }
+        let mut reasons = Vec::new();
+        for source in [SourceName::Nflog, SourceName::Kmsg] {
+            match Self::of(&[source], flags, settings) {
+                Ok(eyes) => {
+                    let why = match reasons.as_slice() {
+                        [] => "it loses least".to_owned(),
+                        reasons => reasons.join("; "),
+                    };
+                    if !flags.quiet {
+                        say(&format!("source {source}: {why}"));
+                    }
+                    return Ok(eyes);
+                }
+                Err(error) => reasons.push(format!("{source} does not work here: {error:#}")),
+            }
+        }
+        bail!(
+            "nothing can be watched: {}; a capture needs no rules: --source capture:INTERFACE",
+            reasons.join("; ")
+        )
+    }
+
+    fn of(sources: &[SourceName], flags: &Flags, settings: &Settings) -> anyhow::Result<Self> {
+        let has = |source| sources.contains(&source);
+        let via = Via::of(has(SourceName::Nflog), has(SourceName::Kmsg));
+        let given = flags.rules.partial(&settings.ports);
+        let named: Vec<String> = sources.iter().map(ToString::to_string).collect();
+        let slots = |rules: Option<&Rules>| {
+            let mut names = sources.to_vec();
+            names.dedup();
+            Slots::open(&names, options(settings, flags, rules))
+        };
+        let mut title = format!("watching {}", named.join(", "));
+        let (slots, guard) = match via {
+            Some(via) if !flags.rules.no_rules => {
+                let backend = Backend::choose(flags.rules.backend)?;
+                let mut rules = given.resolve(backend.default_at());
+                rules.via = via;
+                // Whoever reads is there before the rules are.
+                let slots = slots(Some(&rules))?;
+                title += &format!(" by {}", backend.name());
+                let guard = Guard::install(
+                    backend,
+                    &rules,
+                    flags.rules.keep_rules,
+                    flags.rules.max_heals,
+                )?;
+                (slots, guard)
+            }
+            _ => (slots(None)?, Guard::none()),
+        };
+        Ok(Self {
+            slots,
+            guard,
+            title,
+        })
+    }
+}
+
+fn name(source: &Source) -> SourceName {
+    match source {
+        Source::Nflog | Source::Auto => SourceName::Nflog,
+        Source::Kmsg => SourceName::Kmsg,
+        Source::Capture(interface) => SourceName::Capture(Interface::new(interface.as_bytes())),
+    }
+}
+
+/// How sources are read: where the rules are ours only what bears their prefix counts.
+fn options(settings: &Settings, flags: &Flags, rules: Option<&Rules>) -> Options {
+    let prefix = match rules {
+        Some(rules) => Some(rules.prefix.as_str().as_bytes().to_vec()),
+        None => flags
+            .rules
+            .prefix
+            .as_ref()
+            .map(|prefix| prefix.as_str().as_bytes().to_vec()),
+    };
+    Options {
+        ports: settings.ports.clone(),
+        group: rules.map_or(flags.rules.group(), |rules| rules.group),
+        prefixes: prefix.into_iter().collect(),
+    }
+}
+
+/// The report at the end, and the exit status.
+fn conclude(flags: &Flags, ended: Ended) -> anyhow::Result<u8> {
+    let Ended {
+        engine,
+        sink,
+        at,
+        troubles,
+    } = ended;
+    let at = engine.wall(at);
+    let report = Report::new(&engine, &[], at, flags.top);
+    let dropped = sink.finish(&report, at);
+    troubles.iter().for_each(|trouble| say(trouble));
+    if !flags.quiet {
+        report.notes.lines.iter().for_each(|line| say(line));
+    }
+    match dropped {
+        Ok(0) => {}
+        Ok(dropped) => say(&format!(
+            "events that nobody read in time, and that are missing from the output: {dropped}"
+        )),
+        Err(error) => say(&format!("cannot write to standard output: {error}")),
+    }
+    if flags.format() == Format::Table {
+        print(flags, &report)?;
+    }
+    Ok(
+        match (
+            flags.exit_code,
+            report.notes.is_infected,
+            report.notes.is_blind,
+        ) {
+            (true, true, _) => INFECTED,
+            (true, false, true) => BLIND,
+            _ if troubles.is_empty() => 0,
+            _ => FAILED,
+        },
+    )
+}
+
+fn print(flags: &Flags, report: &Report) -> anyhow::Result<()> {
+    let printed = deliver(None, true, |to, width| {
+        let layout = Layout {
+            zone: flags.zone(),
+            top: flags.top,
+            width,
+        };
+        view::table(report, &layout, to)
+    });
+    match printed {
+        Err(error) if !is_broken_pipe(&error) => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,98 @@
+//! What there is to say about one device, apart from who counted it: the engine while it runs, or
+//! the history of what it saw. A report and its sentences are made of this alone.
+
+use std::net::IpAddr;
+
+use super::{Device, DeviceDestinations, Engine};
+use crate::model::{DeviceBasis, Finding, Mac, Timestamp, Verdict};
+
+/// The facts about one device, each as a report says it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// By what it is told from others.
+    pub id: String,
+    /// Its MAC, where one is known.
+    pub mac: Option<Mac>,
+    /// Its name as it gave it: hostile text.
+    pub hostname: Option<String>,
+    /// Interface that its packets came in by, where all agree.
+    pub interface: Option<String>,
+    /// Addresses it was seen with, the latest last.
+    pub addresses: Vec<IpAddr>,
+    /// On what grounds it is named.
+    pub basis: String,
+    /// SYN packets.
+    pub syns: u64,
+    /// Attempts.
+    pub attempts: u64,
+    /// Where they went, in numbers.
+    pub destinations: DeviceDestinations,
+    /// The destinations tried most often, and how often.
+    pub top_destinations: Vec<(IpAddr, u64)>,
+    /// First packet.
+    pub first_seen: Timestamp,
+    /// Last packet.
+    pub last_seen: Timestamp,
+    /// Most attempts in one minute of the clock.
+    pub peak_per_minute: u64,
+    /// Whether several machines stand behind it: a NAT, or an access point.
+    pub is_shared: bool,
+    /// What the detectors said, first to last.
+    pub findings: Vec<Finding>,
+}
+
+impl Facts {
+    /// What the findings amount to.
+    pub fn verdict(&self) -> Verdict {
+        Verdict::of(&self.findings)
+    }
+
+    /// The router behind which it is, by its MAC.
+    pub fn router(&self) -> Option<Mac> {
+        self.basis.strip_prefix(DeviceBasis::BEHIND)?.parse().ok()
+    }
+}
+
+impl Engine {
+    /// What there is to say about `device`, with `top` of its destinations, by the time of day.
+    pub fn facts(&self, device: &Device, top: usize) -> Facts {
+        let mut facts = device.facts(top);
+        facts.first_seen = self.wall(facts.first_seen);
+        facts.last_seen = self.wall(facts.last_seen);
+        for finding in &mut facts.findings {
+            finding.at = self.wall(finding.at);
+        }
+        facts
+    }
+}
+
+impl Device {
+    /// What there is to say about it, with that many of its destinations, by the time that inputs bear.
+    pub fn facts(&self, top: usize) -> Facts {
+        Facts {
+            id: self.key.to_string(),
+            mac: self.mac(),
+            hostname: self.hostname.clone(),
+            interface: self.interface().map(|interface| interface.name()),
+            addresses: self.addresses.clone(),
+            basis: self.grounds(),
+            syns: self.syns,
+            attempts: self.attempts,
+            destinations: self.destinations(),
+            top_destinations: self.top_destinations(top),
+            first_seen: self.first_seen,
+            last_seen: self.last_seen,
+            peak_per_minute: self.peak_per_minute,
+            is_shared: self.is_shared(),
+            findings: self.findings.clone(),
+        }
+    }
+
+    /// On what grounds it is named, as reports say it.
+    pub fn grounds(&self) -> String {
+        match (self.basis, self.mac()) {
+            (DeviceBasis::Address, Some(_)) => "address, with the MAC as logged".to_owned(),
+            (basis, _) => basis.to_string(),
+        }
+    }
+}

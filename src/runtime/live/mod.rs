@@ -1,0 +1,229 @@
+//! The live run: sources, the network's own news and the rules are watched by one task, which owns
+//! the engine. Nothing here decides anything; it reads what is there and hands it on.
+//!
+//! Before packets are read, news of neighbours and leases is: what a packet meets is then what held
+//! when it was sent.
+
+mod core;
+mod guard;
+mod keys;
+mod printer;
+mod sink;
+mod slots;
+
+use std::io;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
+
+use super::clock::LiveClock;
+use crate::engine::{Engine, Input};
+use crate::model::{Notice, SourceName, Timestamp};
+use crate::source::inventory::Inventory;
+use crate::sys::readiness::Readiness;
+
+pub(crate) use self::core::Core;
+pub(crate) use guard::Guard;
+use keys::{Keys, Typed};
+pub(crate) use sink::{Shown, Sink};
+pub(crate) use slots::Slots;
+
+/// How often time is told to pass.
+const TICK: Duration = Duration::from_secs(1);
+/// Ticks between two readings of the rules' counters.
+const COUNTED: u64 = 10;
+/// How long a packet may be under way from the rule to the reader (NFLOG's timeout, and some).
+const UNDER_WAY: Duration = Duration::from_millis(50);
+
+/// A live run, ready to go.
+pub(crate) struct Live {
+    /// The engine and what follows its effects.
+    pub(crate) core: Core,
+    /// Where packets come from.
+    pub(crate) slots: Slots,
+    /// The rules that feed the sources.
+    pub(crate) guard: Guard,
+    /// Neighbours, routes, leases, names.
+    pub(crate) inventory: Inventory,
+    /// The run's time.
+    pub(crate) clock: LiveClock,
+    /// How long it runs; until it is told to end where that is not said.
+    pub(crate) time: Option<Duration>,
+}
+
+/// What came of a live run.
+pub(crate) struct Ended {
+    /// The engine, with all that it knows.
+    pub(crate) engine: Engine,
+    /// Where it is shown, to be ended with the report.
+    pub(crate) sink: Sink,
+    /// The run's time at the end.
+    pub(crate) at: Timestamp,
+    /// What could not be kept or put back.
+    pub(crate) troubles: Vec<String>,
+}
+
+impl Live {
+    /// What it runs on: one thread, which owns everything.
+    pub(crate) fn runtime() -> io::Result<Runtime> {
+        Builder::new_current_thread().enable_all().build()
+    }
+
+    /// Runs until its end.
+    pub(crate) fn run(self, runtime: &Runtime) -> io::Result<Ended> {
+        runtime.block_on(self.watch())
+    }
+
+    async fn watch(mut self) -> io::Result<Ended> {
+        let mut ends = Ends::new(self.time)?;
+        let mut resized = signal(SignalKind::window_change())?;
+        let keys = Keys::open(self.core.sink().has_keys())?;
+        let mut ticks = ticks();
+        let mut tick = 0_u64;
+        let inventory = Readiness::of(&self.inventory)?;
+        self.guard.listen()?;
+        self.begin();
+        loop {
+            tokio::select! {
+                biased;
+                () = ends.reached() => break,
+                typed = keys.typed() => match typed {
+                    Typed::Quit => break,
+                    Typed::Resize => self.core.sink().resize(),
+                    Typed::Other => {}
+                },
+                _ = resized.recv() => self.core.sink().resize(),
+                _ = ticks.tick() => {
+                    tick += 1;
+                    self.tick(tick);
+                    if self.core.sink().is_over() {
+                        break;
+                    }
+                }
+                () = self.guard.changed() => self.guard.look(&mut self.core, &self.clock),
+                ready = inventory.wait() => {
+                    ready?;
+                    self.news();
+                }
+                place = self.slots.ready() => self.read(place),
+            }
+        }
+        self.end().await
+    }
+
+    fn begin(&mut self) {
+        let now = self.clock.now();
+        self.news();
+        let sources: Vec<SourceName> = self.slots.names().collect();
+        for source in sources {
+            self.core.notice(Notice::SourceReady { source }, now);
+        }
+        self.core.tick(now);
+    }
+
+    fn read(&mut self, place: usize) {
+        self.news();
+        let now = self.clock.now();
+        self.slots.read(place, &mut self.core, now);
+    }
+
+    /// Hands in what the network has to say of itself.
+    fn news(&mut self) {
+        let now = self.clock.now();
+        let news = self.inventory.read(now).unwrap_or_else(|error| {
+            self.core.sink().say(&error.to_string(), now);
+            Vec::new()
+        });
+        for complaint in self.inventory.complaints() {
+            self.core.sink().say(&complaint.to_string(), now);
+        }
+        for input in news {
+            if matches!(input, Input::Topology(_)) {
+                self.slots.forget_interfaces();
+            }
+            self.core.take(input, now);
+        }
+    }
+
+    fn tick(&mut self, number: u64) {
+        let inputs = self.clock.check();
+        let now = self.clock.now();
+        for input in inputs {
+            self.core.take(input, now);
+        }
+        self.news();
+        self.slots.retry(&mut self.core, now);
+        self.guard.tick(&mut self.core, &self.clock);
+        if number.is_multiple_of(COUNTED) {
+            self.guard.count(&mut self.core, now);
+        }
+        self.core.tick(now);
+    }
+
+    /// What the rules have matched is read for the last time, what is under way still counts, and the
+    /// rules are taken away.
+    async fn end(mut self) -> io::Result<Ended> {
+        self.guard.count(&mut self.core, self.clock.now());
+        sleep(UNDER_WAY).await;
+        self.news();
+        let now = self.clock.now();
+        self.slots.drain(&mut self.core, now);
+        self.core.tick(now);
+        // What was matched by the count before has had its time by now.
+        self.guard.count(&mut self.core, now);
+        let left = self.guard.remove();
+        self.core.tick(now);
+        let (engine, sink, mut troubles) = self.core.finish(now);
+        troubles.extend(left);
+        Ok(Ended {
+            engine,
+            sink,
+            at: now,
+            troubles,
+        })
+    }
+}
+
+/// A tick that comes late, as after a sleep, comes once.
+fn ticks() -> Interval {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// What ends a run.
+struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    at: Option<Instant>,
+}
+
+impl Ends {
+    fn new(time: Option<Duration>) -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            at: time.and_then(|time| Instant::now().checked_add(time)),
+        })
+    }
+
+    async fn reached(&mut self) {
+        let at = self.at;
+        let time = async {
+            match at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+            () = time => {}
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The sources of a live run: opened, read, and opened again when they fail.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use tokio::task::yield_now;
+
+use super::Core;
+use crate::model::{Interface, Notice, SourceName, Timestamp};
+use crate::source::live::{self, Batch, Live, LiveError, Options};
+use crate::sys::readiness::Readiness;
+
+/// The sources of a live run.
+pub(crate) struct Slots {
+    slots: Vec<Slot>,
+    options: Options,
+    batch: Batch,
+}
+
+struct Slot {
+    source: SourceName,
+    live: Option<(Live, Readiness)>,
+    /// Whether more may wait than was read.
+    has_more: bool,
+    /// The interface that went away, if that is why it does not work.
+    missing: Option<Interface>,
+}
+
+impl Slots {
+    /// Opens `sources`; each must work at the start.
+    pub(crate) fn open(sources: &[SourceName], options: Options) -> Result<Self, LiveError> {
+        let open = |&source: &SourceName| {
+            let live = open(source, &options)?;
+            Ok(Slot {
+                source,
+                live: Some(live),
+                has_more: true,
+                missing: None,
+            })
+        };
+        let slots = sources.iter().map(open).collect::<Result<_, LiveError>>()?;
+        Ok(Self {
+            slots,
+            options,
+            batch: Batch::default(),
+        })
+    }
+
+    /// Their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = SourceName> + '_ {
+        self.slots.iter().map(|slot| slot.source)
+    }
+
+    /// The place of a source that has something to read.
+    pub(super) async fn ready(&self) -> usize {
+        if let Some(place) = self.slots.iter().position(|slot| slot.has_more) {
+            // Others want to be heard, too.
+            yield_now().await;
+            return place;
+        }
+        poll_fn(|context| {
+            for (place, slot) in self.slots.iter().enumerate() {
+                let Some((_, readiness)) = &slot.live else {
+                    continue;
+                };
+                // An error of the poll comes back from the read, where it has words.
+                if readiness.poll_wait(context).is_ready() {
+                    return Poll::Ready(place);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Reads the source at `place` once.
+    pub(super) fn read(&mut self, place: usize, core: &mut Core, now: Timestamp) {
+        let slot = &mut self.slots[place];
+        let Some((live, _)) = &mut slot.live else {
+            return;
+        };
+        let batch = &mut self.batch;
+        let read = live.read(now, batch);
+        slot.has_more = !batch.is_drained;
+        core.take_batch(slot.source, batch, now);
+        if let Err(error) = read {
+            slot.fail(&error, core, now);
+        }
+    }
+
+    /// Reads all of them until nothing is left.
+    pub(super) fn drain(&mut self, core: &mut Core, now: Timestamp) {
+        for place in 0..self.slots.len() {
+            while let Some((live, _)) = &mut self.slots[place].live {
+                let read = live.read(now, &mut self.batch);
+                let is_drained = self.batch.is_drained || read.is_err();
+                core.take_batch(self.slots[place].source, &mut self.batch, now);
+                if is_drained {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Opens again what has failed.
+    pub(super) fn retry(&mut self, core: &mut Core, now: Timestamp) {
+        for slot in &mut self.slots {
+            if slot.live.is_none()
+                && let Ok(live) = open(slot.source, &self.options)
+            {
+                slot.live = Some(live);
+                slot.has_more = true;
+                if let Some(interface) = slot.missing.take() {
+                    core.notice(Notice::InterfaceBack { interface }, now);
+                }
+                let source = slot.source;
+                core.notice(Notice::SourceReady { source }, now);
+            }
+        }
+    }
+
+    /// Interfaces have changed: what is known of their names may be wrong.
+    pub(super) fn forget_interfaces(&mut self) {
+        for (live, _) in self.slots.iter_mut().filter_map(|slot| slot.live.as_mut()) {
+            live.forget_interfaces();
+        }
+    }
+}
+
+impl Slot {
+    fn fail(&mut self, error: &LiveError, core: &mut Core, now: Timestamp) {
+        self.live = None;
+        self.has_more = false;
+        if let Some(interface) = missing_interface(error) {
+            self.missing = Some(interface);
+            core.notice(Notice::InterfaceGone { interface }, now);
+        }
+        let notice = Notice::SourceFailed {
+            source: self.source,
+            why: error.to_string(),
+        };
+        core.notice(notice, now);
+    }
+}
+
+fn open(source: SourceName, options: &Options) -> Result<(Live, Readiness), LiveError> {
+    let live = live::open(source, options)?;
+    match Readiness::of(&live) {
+        Ok(readiness) => Ok((live, readiness)),
+        Err(cause) => Err(LiveError::Watch {
+            source_name: source,
+            cause,
+        }),
+    }
+}
+
+fn missing_interface(error: &LiveError) -> Option<Interface> {
+    match error {
+        LiveError::InterfaceGone { interface, .. } => Some(*interface),
+        _ => None,
+    }
+}

@@ -1,0 +1,51 @@
+//! A recorded run, run again: its inputs are handed to a new engine at the times at which they were taken.
+
+use std::io;
+
+use crate::attribution::leases::LeaseBook;
+use crate::engine::{Effect, Engine, Input};
+use crate::model::Timestamp;
+use crate::recording::{Player, RecordingError};
+use crate::source::Outcome;
+
+/// What came of it.
+pub(crate) struct Replayed {
+    /// The engine, with all that it knows.
+    pub(crate) engine: Engine,
+    /// What was read.
+    pub(crate) outcome: Outcome,
+    /// Why it ended early.
+    pub(crate) error: Option<RecordingError>,
+}
+
+/// Runs the rest of `player`; hands what follows from each input, and when, to `each`.
+pub(crate) fn replay(
+    player: &mut Player,
+    each: &mut dyn FnMut(&Effect, &Engine, Timestamp) -> io::Result<()>,
+) -> io::Result<Replayed> {
+    let header = player.header();
+    let mut engine = Engine::new(header.settings.clone(), LeaseBook::default(), header.seed);
+    let mut outcome = Outcome::named(player.name().to_owned(), "recording");
+    let mut error = None;
+    for recorded in player.by_ref() {
+        let (now, input) = match recorded {
+            Ok(recorded) => recorded,
+            Err(end) => {
+                error = Some(end);
+                break;
+            }
+        };
+        outcome.records += 1;
+        outcome.matched += u64::from(matches!(input, Input::Syn(_) | Input::LateSyn(_)));
+        engine.handle(input, now);
+        for effect in engine.effects() {
+            each(effect, &engine, now)?;
+        }
+    }
+    outcome.bytes = player.bytes();
+    Ok(Replayed {
+        engine,
+        outcome,
+        error,
+    })
+}

@@ -1,0 +1,277 @@
+//! Events of a live run, one JSON object a line (`smtpwatch.event.v1`), with the names of Suricata's EVE
+//! where the meaning is the same. A replay of the run's inputs prints the same bytes.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::Serialize;
+use sha1::{Digest, Sha1};
+
+use super::{Report, told};
+use crate::engine::{Device, Effect, Engine, because};
+use crate::model::{DeviceId, Finding, Notice, Observation, Timestamp, Tuple};
+
+/// The schema's name.
+const SCHEMA: &str = "smtpwatch.event.v1";
+/// TCP in the IP header (RFC 9293).
+const TCP: u8 = 6;
+
+/// An event; what does not belong to its kind is left out.
+#[derive(Debug, Default, Serialize)]
+struct Event<'a> {
+    schema: &'static str,
+    timestamp: String,
+    event_type: &'static str,
+    #[serde(flatten)]
+    packet: Option<Packet>,
+    #[serde(flatten)]
+    device: Option<EventDevice>,
+    #[serde(flatten)]
+    finding: Option<EventFinding>,
+    #[serde(flatten)]
+    spoof: Option<EventSpoof>,
+    #[serde(flatten)]
+    loss: Option<Loss>,
+    #[serde(flatten)]
+    health: Option<&'a Notice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<&'a Report>,
+}
+
+#[derive(Debug, Serialize)]
+struct Packet {
+    src_ip: IpAddr,
+    src_port: u16,
+    dest_ip: IpAddr,
+    dest_port: u16,
+    proto: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    in_iface: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vlan: Option<[u16; 1]>,
+    community_id: String,
+    src_mac: Option<String>,
+    direction: String,
+}
+
+#[derive(Debug, Serialize)]
+struct EventDevice {
+    device: String,
+    hostname: Option<String>,
+    verdict: String,
+}
+
+#[derive(Debug, Serialize)]
+struct EventFinding {
+    src_ip: Option<IpAddr>,
+    src_mac: Option<String>,
+    detector: String,
+    score: f64,
+    threshold: f64,
+    at_attempt: u64,
+    because: String,
+}
+
+/// Why a source is not believed.
+#[derive(Debug, Serialize)]
+struct EventSpoof {
+    reason: String,
+    /// Whether it is the first of its station and reason.
+    is_first: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Loss {
+    source: String,
+    kind: String,
+    events: u64,
+}
+
+/// Writes what followed from an input at `now`, a line for each effect.
+pub(crate) fn write(
+    effect: &Effect,
+    engine: &Engine,
+    now: Timestamp,
+    to: &mut dyn Write,
+) -> io::Result<()> {
+    line(&event(effect, engine, now), to)
+}
+
+/// Writes the report that a run ends with, in a line of its own.
+pub(crate) fn write_report(report: &Report, now: Timestamp, to: &mut dyn Write) -> io::Result<()> {
+    let event = Event {
+        report: Some(report),
+        ..Event::of("report", now)
+    };
+    line(&event, to)
+}
+
+fn line(event: &Event<'_>, to: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *to, event)?;
+    to.write_all(b"\n")
+}
+
+fn event<'a>(effect: &'a Effect, engine: &Engine, now: Timestamp) -> Event<'a> {
+    let now = engine.wall(now);
+    match effect {
+        Effect::Attempt {
+            device,
+            direction,
+            observation,
+        } => Event {
+            packet: Some(Packet::new(observation, direction.to_string())),
+            device: EventDevice::new(*device, engine),
+            ..Event::of("attempt", now)
+        },
+        Effect::Found { device, finding } => Event {
+            device: EventDevice::new(Some(*device), engine),
+            finding: engine
+                .device(*device)
+                .map(|device| EventFinding::new(device, finding)),
+            ..Event::of("finding", now)
+        },
+        Effect::Spoofed {
+            observation,
+            reason,
+            is_first,
+        } => Event {
+            packet: Some(Packet::new(observation, "spoofed".to_owned())),
+            spoof: Some(EventSpoof {
+                reason: reason.to_string(),
+                is_first: *is_first,
+            }),
+            ..Event::of("spoofed", now)
+        },
+        Effect::Shared { device } => Event {
+            device: EventDevice::new(Some(*device), engine),
+            message: told(effect, engine).map(|(text, _)| text),
+            ..Event::of("shared", now)
+        },
+        Effect::Lost {
+            source,
+            kind,
+            events,
+        } => Event {
+            loss: Some(Loss {
+                source: source.to_string(),
+                kind: kind.to_string(),
+                events: *events,
+            }),
+            ..Event::of("loss", now)
+        },
+        Effect::Health(notice) => Event {
+            health: Some(notice),
+            message: told(effect, engine).map(|(text, _)| text),
+            ..Event::of("health", now)
+        },
+    }
+}
+
+impl Event<'_> {
+    fn of(event_type: &'static str, time: Timestamp) -> Self {
+        Self {
+            schema: SCHEMA,
+            timestamp: time.to_string(),
+            event_type,
+            ..Self::default()
+        }
+    }
+}
+
+impl Packet {
+    fn new(observation: &Observation, direction: String) -> Self {
+        let tuple = &observation.tuple;
+        Self {
+            src_ip: tuple.source,
+            src_port: tuple.source_port,
+            dest_ip: tuple.destination,
+            dest_port: tuple.destination_port,
+            proto: "TCP",
+            in_iface: observation.interface.name(),
+            vlan: observation.vlan.map(|id| [id]),
+            community_id: community_id(tuple),
+            src_mac: observation.mac.map(|mac| mac.to_string()),
+            direction,
+        }
+    }
+}
+
+impl EventDevice {
+    fn new(id: Option<DeviceId>, engine: &Engine) -> Option<Self> {
+        let device = engine.device(id?)?;
+        Some(Self {
+            device: device.key.to_string(),
+            hostname: device.hostname.clone(),
+            verdict: device.verdict().to_string(),
+        })
+    }
+}
+
+impl EventFinding {
+    fn new(device: &Device, finding: &Finding) -> Self {
+        Self {
+            src_ip: device.addresses.last().copied(),
+            src_mac: device.mac().map(|mac| mac.to_string()),
+            detector: finding.detector.to_string(),
+            score: finding.score,
+            threshold: finding.threshold,
+            at_attempt: finding.at_attempt,
+            because: because(device),
+        }
+    }
+}
+
+/// The flow's Community ID, version 1, seed 0: the same in Suricata, Zeek and others.
+fn community_id(tuple: &Tuple) -> String {
+    let here = (octets(tuple.source), tuple.source_port);
+    let there = (octets(tuple.destination), tuple.destination_port);
+    let (first, second) = if here < there {
+        (here, there)
+    } else {
+        (there, here)
+    };
+    let mut hash = Sha1::new();
+    hash.update([0, 0]);
+    hash.update(&first.0);
+    hash.update(&second.0);
+    hash.update([TCP, 0]);
+    hash.update(first.1.to_be_bytes());
+    hash.update(second.1.to_be_bytes());
+    format!("1:{}", BASE64_STANDARD.encode(hash.finalize()))
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vectors that the specification's own implementation prints for TCP.
+    #[test]
+    fn community_ids_are_those_of_the_specification() {
+        let tuple = |source: &str, source_port, destination: &str, destination_port| Tuple {
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+            source_port,
+            destination_port,
+        };
+        let id = "1:LQU9qZlK+B5F3KDmev6m5PMibrg=";
+        assert_eq!(
+            community_id(&tuple("128.232.110.120", 34_855, "66.35.250.204", 80)),
+            id
+        );
+        assert_eq!(
+            community_id(&tuple("66.35.250.204", 80, "128.232.110.120", 34_855)),
+            id
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! The live table: how well it sees, the devices with the worst on top, and what was said last.
+//!
+//! Only draws; what is shown is read from the engine, and everything that came from the network is
+//! escaped. Opening a terminal and reading keys is the runtime's.
+
+use std::collections::VecDeque;
+
+use jiff::tz::TimeZone;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table, Wrap};
+
+use super::escape::terminal;
+use crate::engine::{Device, Engine, grouped};
+use crate::model::{Direction, Timestamp, Verdict};
+
+/// Messages that are kept for the screen.
+const MAX_MESSAGES: usize = 100;
+/// Lines that the messages take at the most.
+const MESSAGE_LINES: u16 = 8;
+
+/// What the screen shows beside the engine's own knowledge.
+#[derive(Debug, Default)]
+pub(crate) struct LiveView {
+    messages: VecDeque<Message>,
+}
+
+#[derive(Debug)]
+struct Message {
+    time: String,
+    text: String,
+    is_alarm: bool,
+}
+
+impl LiveView {
+    /// Adds a message; the oldest makes room.
+    pub(crate) fn say(&mut self, time: Timestamp, zone: &TimeZone, text: &str, is_alarm: bool) {
+        if self.messages.len() == MAX_MESSAGES {
+            self.messages.pop_front();
+        }
+        self.messages.push_back(Message {
+            time: time_of_day(time, zone),
+            text: terminal(text),
+            is_alarm,
+        });
+    }
+
+    /// Draws everything. `title` says what runs.
+    pub(crate) fn draw(
+        &self,
+        frame: &mut Frame<'_>,
+        engine: &Engine,
+        title: &str,
+        zone: &TimeZone,
+    ) {
+        let said = u16::try_from(self.messages.len()).unwrap_or(u16::MAX);
+        let [head, table, messages] = Layout::vertical([
+            Constraint::Length(2),
+            Constraint::Min(3),
+            Constraint::Length(said.saturating_mul(2).min(MESSAGE_LINES) + 1),
+        ])
+        .areas(frame.area());
+        frame.render_widget(header(engine, title), head);
+        devices(frame, table, engine, zone);
+        self.draw_messages(frame, messages);
+    }
+
+    fn draw_messages(&self, frame: &mut Frame<'_>, area: Rect) {
+        // The news comes first: what does not fit is what is oldest.
+        let lines: Vec<Line<'_>> = self
+            .messages
+            .iter()
+            .rev()
+            .take(usize::from(area.height))
+            .map(|message| {
+                let style = if message.is_alarm {
+                    Style::new().fg(Color::Red)
+                } else {
+                    Style::new()
+                };
+                Line::from(vec![
+                    Span::raw(message.time.as_str()).dim(),
+                    Span::raw(" "),
+                    Span::styled(message.text.as_str(), style),
+                ])
+            })
+            .collect();
+        let block = Block::new().borders(Borders::TOP).dim();
+        let inner = block.inner(area);
+        frame.render_widget(block, area);
+        frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), inner);
+    }
+}
+
+fn header<'a>(engine: &Engine, title: &str) -> Paragraph<'a> {
+    let totals = engine.totals();
+    let outbound = totals.direction(Direction::Outbound);
+    let counted = format!(
+        "{} devices, {} attempts ({} SYNs) to the Internet",
+        grouped(engine.devices().count() as u64 + totals.evicted_devices),
+        grouped(outbound.attempts),
+        grouped(outbound.syns),
+    );
+    let sources = engine.health().sources();
+    let lost: u64 = sources.iter().map(|source| source.missed()).sum();
+    let is_blind = sources
+        .iter()
+        .any(|source| source.is_blind || !source.is_open);
+    let sight = match (is_blind, lost) {
+        (true, _) => format!("BLIND, {} not seen", grouped(lost)).red().bold(),
+        (false, 0) => "nothing lost".green(),
+        (false, _) => format!("{} not seen", grouped(lost)).yellow(),
+    };
+    Paragraph::new(vec![
+        Line::from(vec![
+            Span::raw("smtpwatch ").bold(),
+            Span::raw(terminal(title)),
+            Span::raw("  (q quits)").dim(),
+        ]),
+        Line::from(vec![Span::raw(counted), Span::raw(" \u{b7} "), sight]),
+    ])
+}
+
+fn devices(frame: &mut Frame<'_>, area: Rect, engine: &Engine, zone: &TimeZone) {
+    let room = usize::from(area.height.saturating_sub(1));
+    let rows = worst(engine, room);
+    let widths = [
+        Constraint::Length(10),
+        Constraint::Min(15),
+        Constraint::Min(12),
+        Constraint::Length(17),
+        Constraint::Length(8),
+        Constraint::Length(9),
+        Constraint::Length(8),
+        Constraint::Length(8),
+        Constraint::Length(8),
+    ];
+    let header = [
+        "VERDICT", "DEVICE", "NAME", "MAC", "IN", "ATTEMPTS", "SERVERS", "PEAK/MIN", "LAST",
+    ];
+    let header = Row::new(header).style(Style::new().add_modifier(Modifier::DIM));
+    let rows = rows.into_iter().map(|device| row(device, engine, zone));
+    frame.render_widget(
+        Table::new(rows, widths).header(header).column_spacing(1),
+        area,
+    );
+}
+
+/// The `count` devices with the worst verdicts and the most attempts.
+fn worst(engine: &Engine, count: usize) -> Vec<&Device> {
+    let weight = |device: &Device| (device.verdict(), device.attempts);
+    let mut devices: Vec<&Device> = engine.devices().map(|(_, device)| device).collect();
+    if devices.len() > count && count > 0 {
+        devices.select_nth_unstable_by(count, |a, b| weight(b).cmp(&weight(a)));
+    }
+    devices.truncate(count);
+    devices.sort_by(|a, b| weight(b).cmp(&weight(a)).then_with(|| a.key.cmp(&b.key)));
+    devices
+}
+
+fn row<'a>(device: &Device, engine: &Engine, zone: &TimeZone) -> Row<'a> {
+    let style = match device.verdict() {
+        Verdict::Infected => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
+        Verdict::Suspicious => Style::new().fg(Color::Yellow),
+        Verdict::Normal => Style::new(),
+    };
+    let address = match device.addresses.last() {
+        Some(address) => address.to_string(),
+        None => device.key.to_string(),
+    };
+    let destinations = device.destinations();
+    Row::new([
+        text(&device.verdict().to_string()),
+        text(&address),
+        text(device.hostname.as_deref().unwrap_or("-")),
+        text(&device.mac().map_or("-".to_owned(), |mac| mac.to_string())),
+        text(
+            &device
+                .interface()
+                .map_or("-".to_owned(), |interface| interface.name()),
+        ),
+        number(device.attempts),
+        number(destinations.addresses as u64),
+        number(device.peak_per_minute),
+        text(&time_of_day(engine.wall(device.last_seen), zone)),
+    ])
+    .style(style)
+}
+
+fn text<'a>(text: &str) -> Cell<'a> {
+    Cell::new(terminal(text))
+}
+
+fn number<'a>(number: u64) -> Cell<'a> {
+    Cell::new(Line::from(grouped(number)).right_aligned())
+}
+
+fn time_of_day(time: Timestamp, zone: &TimeZone) -> String {
+    match jiff::Timestamp::from_microsecond(time.as_micros()) {
+        Ok(timestamp) => timestamp
+            .to_zoned_datetime(zone.clone())
+            .strftime("%T")
+            .to_string(),
+        Err(_) => time.to_string(),
+    }
+}

@@ -1,0 +1,109 @@
+//! The same report, whoever knows what it says.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::*;
+use crate::attribution::leases::LeaseBook;
+use crate::engine::{Input, traffic};
+use crate::model::{LossKind, SourceName};
+use crate::settings::Settings;
+use crate::store::{Asked, Gatherer, Writer};
+
+const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
+const TOP: usize = 10;
+
+/// Runs `inputs` and keeps a history of it in `folder`.
+fn watch(folder: &Path, inputs: Vec<(Timestamp, Input)>) -> Engine {
+    let mut engine = Engine::new(Settings::default(), LeaseBook::default(), 7);
+    let mut gatherer = Gatherer::new();
+    let writer = Writer::start(folder, START).unwrap();
+    let mut last = START;
+    for (now, input) in inputs {
+        engine.handle(input, now);
+        gatherer.note(&engine, now);
+        last = now;
+    }
+    assert!(writer.submit(gatherer.drain(&engine, last)));
+    let (unwritten, said) = writer.finish();
+    assert_eq!((unwritten.attempts, said), (0, Vec::new()));
+    engine
+}
+
+fn past(folder: &Path) -> Past {
+    let asked = Asked {
+        window: settings::Window::default(),
+        ports: Vec::new(),
+        top: TOP,
+        max_destinations: 1 << 20,
+        seed: 3,
+    };
+    Past::read(folder, &asked).unwrap()
+}
+
+fn json(report: &Report) -> Value {
+    let mut value = serde_json::to_value(report).unwrap();
+    value["inputs"].take();
+    value
+}
+
+#[test]
+fn the_history_gives_the_report_that_the_run_gave() {
+    let mut infected = 0;
+    for seed in 0..8 {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = watch(folder.path(), traffic::syns(seed, START, 3000));
+        let live = Report::new(&engine, &[], START, TOP);
+        let later = Report::of_past(past(folder.path()), START);
+        assert_eq!(json(&later), json(&live));
+        assert_eq!(later.notes.is_infected, live.notes.is_infected);
+        infected += later.totals.infected;
+        let input = &later.inputs[0];
+        let syns: u64 = later
+            .totals
+            .directions
+            .values()
+            .map(|count| count.syns)
+            .sum();
+        assert_eq!((input.kind, input.matched), ("history", syns));
+        assert!(input.bytes > 4096 && input.records > 100);
+        assert!(!later.notes.is_blind, "{:?}", later.notes.lines);
+    }
+    assert!(infected > 8);
+}
+
+#[test]
+fn what_was_lost_makes_it_no_answer_to_trust() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut inputs = traffic::syns(1, START, 30);
+    let source = SourceName::Kmsg;
+    let (kind, events) = (LossKind::Overwritten, 12);
+    let lost = Input::Lost {
+        source,
+        kind,
+        events,
+    };
+    inputs.push((inputs.last().unwrap().0, lost));
+    watch(folder.path(), inputs);
+    let report = Report::of_past(past(folder.path()), START);
+    assert!(report.notes.is_blind);
+    assert_eq!(report.inputs[0].lost, 12);
+    let told = report.notes.lines.join("\n");
+    assert!(
+        told.contains("kmsg: 12 events were lost (overwritten)"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_watch_that_ended_long_ago_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    watch(folder.path(), traffic::syns(1, START, 30));
+    let day_later = START.plus_micros(86_400_000_000);
+    let report = Report::of_past(past(folder.path()), day_later);
+    assert!(report.notes.lines[0].contains("smtpwatch watch did not run since"));
+    let mut none = past(folder.path());
+    none.runs.clear();
+    assert!(Report::of_past(none, START).notes.is_blind);
+}
