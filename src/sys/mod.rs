@@ -9,6 +9,7 @@ mod ext_ack;
 pub(crate) mod netlink_message;
 pub(crate) mod nflog;
 pub(crate) mod nftables;
+pub(crate) mod packet;
 pub(crate) mod readiness;
 #[cfg(test)]
 pub(crate) mod testing;

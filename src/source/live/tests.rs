@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, setns};
 use super::*;
 use crate::model::{Clock, Mac};
 use crate::sys;
+use crate::sys::capabilities::{Capability, drop_from_this_thread};
 use crate::sys::readiness::Readiness;
 
 const GATEWAY_MAC: [u8; 6] = [0x02, 0, 0x5e, 0, 0, 1];
@@ -405,6 +406,22 @@ mod nflog {
         assert!(again, "a group is free when its reader has gone");
     }
 
+    #[test]
+    fn a_right_that_is_missing_is_named() {
+        let lab = Lab::new();
+        let errors = lab.on_gateway(|| {
+            drop_from_this_thread(Capability::NetAdmin);
+            drop_from_this_thread(Capability::NetRaw);
+            [
+                open(SourceName::Nflog, &options()).unwrap_err(),
+                open_capture("eth1").unwrap_err(),
+            ]
+        });
+        let [nflog, capture] = errors.map(|error| error.to_string());
+        assert!(nflog.contains("group 25 needs CAP_NET_ADMIN"), "{nflog}");
+        assert!(capture.contains("eth1 needs CAP_NET_RAW"), "{capture}");
+    }
+
     /// Nobody reads while more is logged than the socket holds: what is there and what is said to be
     /// lost make up what was sent.
     #[test]
@@ -480,10 +497,11 @@ mod kmsg {
     /// setting of the machine: tests that do it take turns, in this and any other process.
     struct KernelLog {
         _turn: Flock<File>,
-        before: String,
+        before: Vec<(&'static str, String)>,
     }
 
     const ALL_NAMESPACES: &str = "/proc/sys/net/netfilter/nf_log_all_netns";
+    const RESTRICTED: &str = "/proc/sys/kernel/dmesg_restrict";
 
     impl KernelLog {
         fn open() -> Self {
@@ -495,18 +513,26 @@ mod kmsg {
                 .open(path)
                 .unwrap();
             let turn = Flock::lock(file, FlockArg::LockExclusive).unwrap();
-            let before = fs::read_to_string(ALL_NAMESPACES).unwrap();
-            fs::write(ALL_NAMESPACES, "1").unwrap();
-            Self {
+            let mut log = Self {
                 _turn: turn,
-                before,
-            }
+                before: Vec::new(),
+            };
+            log.set(ALL_NAMESPACES, "1");
+            log
+        }
+
+        fn set(&mut self, path: &'static str, value: &str) {
+            let before = fs::read_to_string(path).unwrap();
+            self.before.push((path, before));
+            fs::write(path, value).unwrap();
         }
     }
 
     impl Drop for KernelLog {
         fn drop(&mut self) {
-            let _ = fs::write(ALL_NAMESPACES, self.before.trim());
+            for (path, before) in &self.before {
+                let _ = fs::write(path, before.trim());
+            }
         }
     }
 
@@ -541,6 +567,18 @@ mod kmsg {
         assert_from_station(&batch.observations[1], "2001:db8::17", "2001:db8:1::19");
         assert!(batch.observations.iter().all(|o| o.ttl == Some(64)));
         assert_eq!(batch.observations[0].ip_id, Some(0x1234));
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_named() {
+        let mut log = KernelLog::open();
+        log.set(RESTRICTED, "1");
+        let opened = thread::spawn(|| {
+            drop_from_this_thread(Capability::Syslog);
+            open(SourceName::Kmsg, &options())
+        });
+        let error = opened.join().unwrap().unwrap_err().to_string();
+        assert!(error.contains("needs CAP_SYSLOG"), "{error}");
     }
 
     #[test]
@@ -611,7 +649,6 @@ mod capture {
         let lab = Lab::new();
         let batch = lab.on_gateway(|| {
             let mut source = open_capture("eth1").unwrap();
-            let name = SourceName::Capture(Interface::new(b"eth1"));
             let hop_by_hop = [6, 0, 1, 4, 0, 0, 0, 0];
             lab.send(&[
                 Syn::numbered(1).frame_v4(),
@@ -622,16 +659,18 @@ mod capture {
                 frame(&[(0x8100, 8), (0x8100, 5)], &Syn::numbered(6).v6()),
                 frame(&[], &Syn::numbered(7).v6_behind(0, &hop_by_hop)),
                 frame(&[(0x8100, 9)], &Syn::numbered(8).v6_behind(60, &hop_by_hop)),
+                // As on a mirror port: for another machine.
+                [&[2, 0, 0x5e, 0, 0, 0x99], &Syn::numbered(9).frame_v4()[6..]].concat(),
             ]);
-            read_syns(&mut source, 8)
+            read_syns(&mut source, 9)
         });
-        assert_eq!(isns(&batch), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(isns(&batch), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
         let vlans: Vec<Option<u16>> = batch.observations.iter().map(|o| o.vlan).collect();
         let tagged = [5, 6, 7, 8].map(Some);
         assert_eq!(vlans[..2], [None, None]);
         assert_eq!(vlans[2..6], tagged);
-        assert_eq!(vlans[6..], [None, Some(9)]);
-        assert_eq!((batch.events, &batch.lost[..]), (8, &[][..]));
+        assert_eq!(vlans[6..], [None, Some(9), None]);
+        assert_eq!((batch.events, &batch.lost[..]), (9, &[][..]));
         for observation in &batch.observations {
             let (source, destination) = if observation.tuple.source.is_ipv4() {
                 ("192.168.1.23", "203.0.113.9")
