@@ -83,7 +83,7 @@ proptest! {
         fs::write(&path, &whole[..kept]).unwrap();
         let mut player = Player::open(&path).unwrap();
         let replayed: Vec<_> = player.by_ref().map(Result::unwrap).collect();
-        let lines = whole[header..kept].iter().filter(|&&b| b == b'\n').count();
+        let lines = memchr::memchr_iter(b'\n', &whole[header..kept]).count();
         let is_cut = whole[kept - 1] != b'\n' && whole[kept] != b'\n';
         prop_assert_eq!(&replayed[..lines], &inputs[..lines]);
         prop_assert_eq!(replayed.len(), lines + usize::from(whole[kept - 1] == b'}' && whole[kept] == b'\n'));
