@@ -1,7 +1,7 @@
 //! `smtpwatch watch`: the live run.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use anyhow::{Context, bail};
 
@@ -10,10 +10,10 @@ use super::{BLIND, FAILED, INFECTED, is_broken_pipe, say};
 use crate::attribution::leases::LeaseBook;
 use crate::engine::Engine;
 use crate::model::{Interface, SourceName};
-use crate::netfilter::Backend;
+use crate::netfilter::{Backend, Claim};
 use crate::recording::{Header, Recorder};
 use crate::runtime::clock::LiveClock;
-use crate::runtime::live::{Core, Ended, Guard, Live, Shown, Sink, Slots};
+use crate::runtime::live::{Core, Ended, Ends, Guard, Live, Printed, Shown, Sink, Slots};
 use crate::settings::flags::watch::{Format, Mode, Source, Watch as Flags};
 use crate::settings::rules::{Rules, Via};
 use crate::settings::{Limits, Settings};
@@ -60,6 +60,7 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
     };
     let runtime = Live::runtime()?;
     let entered = runtime.enter();
+    let ends = Ends::new(flags.time).context("cannot listen to signals")?;
     let eyes = Eyes::open(flags, &settings)?;
     let sink = Sink::open(
         shown(flags),
@@ -82,7 +83,7 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
         inventory,
         overlooked: Lost::default(),
         clock,
-        time: flags.time,
+        ends,
     };
     let ended = live.run(&runtime).context("the run ended early")?;
     conclude(flags, ended)
@@ -141,24 +142,29 @@ impl Eyes {
         let has = |source| sources.contains(&source);
         let via = Via::of(has(SourceName::Nflog), has(SourceName::Kmsg));
         let given = flags.rules.partial(&settings.ports);
-        let named: Vec<String> = sources.iter().map(ToString::to_string).collect();
-        let slots = |rules: Option<&Rules>| {
-            let mut names = sources.to_vec();
-            names.dedup();
-            Slots::open(&names, options(settings, flags, rules))
-        };
+        let mut names: Vec<SourceName> = Vec::new();
+        for &source in sources {
+            if !names.contains(&source) {
+                names.push(source);
+            }
+        }
+        let named: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let slots =
+            |rules: Option<&Rules>| Slots::open(&names, options(settings, flags, rules));
         let mut title = format!("watching {}", named.join(", "));
         let (slots, guard) = match via {
             Some(via) if !flags.rules.no_rules => {
                 let backend = Backend::choose(flags.rules.backend)?;
                 let mut rules = given.resolve(backend.default_at());
                 rules.via = via;
+                let claim = Claim::take()?;
                 // Whoever reads is there before the rules are.
                 let slots = slots(Some(&rules))?;
                 title += &format!(" by {}", backend.name());
                 let guard = Guard::install(
                     backend,
                     &rules,
+                    claim,
                     flags.rules.keep_rules,
                     flags.rules.max_heals,
                 )?;
@@ -209,21 +215,31 @@ fn conclude(flags: &Flags, ended: Ended) -> anyhow::Result<u8> {
     } = ended;
     let at = engine.wall(at);
     let report = Report::new(&engine, &[], at, flags.top);
-    let dropped = sink.finish(&report, at);
+    let printed = sink.finish(&report, at);
     for trouble in &troubles {
         say(trouble);
     }
     if !flags.quiet {
         report.notes.lines.iter().for_each(|line| say(line));
     }
-    match dropped {
-        Ok(0) => {}
-        Ok(dropped) => say(&format!(
-            "events that nobody read in time, and that are missing from the output: {dropped}"
-        )),
-        Err(error) => say(&format!("cannot write to standard output: {error}")),
-    }
-    if flags.format() == Format::Table {
+    let mut has_failed = !troubles.is_empty();
+    let is_read = match printed {
+        Ok(Printed { dropped, is_stuck }) => {
+            if dropped > 0 {
+                say(&format!(
+                    "lines that nobody read in time, and that are missing from the output: {dropped}"
+                ));
+            }
+            !is_stuck
+        }
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => false,
+        Err(error) => {
+            say(&format!("cannot write to standard output: {error}"));
+            has_failed = true;
+            false
+        }
+    };
+    if flags.format() == Format::Table && is_read {
         print(flags, &report)?;
     }
     Ok(
@@ -234,8 +250,8 @@ fn conclude(flags: &Flags, ended: Ended) -> anyhow::Result<u8> {
         ) {
             (true, true, _) => INFECTED,
             (true, false, true) => BLIND,
-            _ if troubles.is_empty() => 0,
-            _ => FAILED,
+            _ if has_failed => FAILED,
+            _ => 0,
         },
     )
 }

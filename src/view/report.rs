@@ -69,6 +69,9 @@ pub(super) struct Input {
     pub(super) lost: u64,
     /// Records whose stamp was far off and was replaced.
     pub(super) bad_time: u64,
+    /// Whether it was watched while it came, so that its silence is an answer.
+    #[serde(skip)]
+    pub(super) is_live: bool,
 }
 
 /// What was counted over all devices.
@@ -302,6 +305,7 @@ impl Input {
             },
             lost: outcome.lost,
             bad_time: outcome.bad_time,
+            is_live: false,
         }
     }
 
@@ -321,6 +325,7 @@ impl Input {
             clock: "exact",
             lost: source.missed(),
             bad_time: 0,
+            is_live: true,
         }
     }
 
@@ -335,6 +340,7 @@ impl Input {
             clock: "exact",
             lost: past.lost.iter().map(|lost| lost.events).sum(),
             bad_time: 0,
+            is_live: false,
         }
     }
 }

@@ -72,6 +72,7 @@ fn answer(report: &Report) -> (Style, String) {
         .map(ReportDevice::called)
         .collect();
     let records: u64 = report.inputs.iter().map(|input| input.records).sum();
+    let is_live = report.inputs.iter().any(|input| input.is_live);
     let warning = style(Verdict::Suspicious).bold();
     match (infected.as_slice(), report.totals.suspicious) {
         ([one], _) => (
@@ -84,7 +85,7 @@ fn answer(report: &Report) -> (Style, String) {
             (style(Verdict::Infected).bold(), answer)
         }
         ([], _) if report.inputs.is_empty() => (warning, "Nothing could be read".to_owned()),
-        ([], _) if records == 0 => (
+        ([], _) if records == 0 && !is_live => (
             warning,
             "No packet record was found: this says nothing about any device".to_owned(),
         ),

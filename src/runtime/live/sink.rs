@@ -2,11 +2,10 @@
 
 use std::io::{self, Write};
 
-use anstream::AutoStream;
 use jiff::tz::TimeZone;
 use ratatui::DefaultTerminal;
 
-use super::printer::Printer;
+use super::printer::{Printed, Printer};
 use crate::engine::{Effect, Engine};
 use crate::model::Timestamp;
 use crate::view::{LiveView, Report, event, for_terminal, told};
@@ -14,6 +13,8 @@ use crate::view::{LiveView, Report, event, for_terminal, told};
 /// Where a live run is shown.
 pub(crate) struct Sink {
     face: Face,
+    /// Standard error, beside events.
+    aside: Option<Printer>,
     zone: TimeZone,
     /// Whether alarms are said on standard error at once.
     is_loud: bool,
@@ -26,7 +27,7 @@ pub(crate) struct Sink {
 
 enum Face {
     Screen(Box<(DefaultTerminal, LiveView)>),
-    Lines,
+    Lines(Printer),
     Events(Printer),
 }
 
@@ -52,11 +53,16 @@ impl Sink {
     ) -> io::Result<Self> {
         let face = match shown {
             Shown::Screen => Face::Screen(Box::new((ratatui::try_init()?, LiveView::default()))),
-            Shown::Lines => Face::Lines,
+            Shown::Lines => Face::Lines(Printer::start(io::stdout())?),
             Shown::Events => Face::Events(Printer::start(io::stdout())?),
+        };
+        let aside = match face {
+            Face::Events(_) => Some(Printer::start(io::stderr())?),
+            Face::Screen(_) | Face::Lines(_) => None,
         };
         Ok(Self {
             face,
+            aside,
             zone,
             is_loud,
             is_quiet,
@@ -73,8 +79,8 @@ impl Sink {
     /// Whether nobody looks any more (a closed pipe).
     pub(super) fn is_over(&self) -> bool {
         match &self.face {
-            Face::Events(printer) => printer.is_over(),
-            Face::Screen(_) | Face::Lines => false,
+            Face::Events(printer) | Face::Lines(printer) => printer.is_over(),
+            Face::Screen(_) => false,
         }
     }
 
@@ -92,25 +98,18 @@ impl Sink {
     fn tell(&mut self, text: &str, is_alarm: bool, time: Timestamp) {
         match &mut self.face {
             Face::Screen(screen) => screen.1.say(time, &self.zone, text, is_alarm),
-            Face::Lines => {
+            Face::Lines(printer) => {
                 let kind = if is_alarm { "ALERT " } else { "" };
-                // Where nobody reads any more the run goes on: it may have rules to look after.
-                let _ = writeln!(
-                    AutoStream::auto(io::stdout()),
-                    "{time} {kind}{}",
-                    for_terminal(text)
-                );
+                printer.line(|to| writeln!(to, "{time} {kind}{}", for_terminal(text)));
             }
             Face::Events(_) => {}
         }
         let is_said = is_alarm && self.is_loud || !is_alarm && !self.is_quiet;
-        if is_said && matches!(self.face, Face::Events(_)) {
+        if let Some(aside) = &mut self.aside
+            && is_said
+        {
             let kind = if is_alarm { "ALERT: " } else { "" };
-            let _ = writeln!(
-                anstream::stderr(),
-                "smtpwatch: {kind}{}",
-                for_terminal(text)
-            );
+            aside.line(|to| writeln!(to, "smtpwatch: {kind}{}", for_terminal(text)));
         }
     }
 
@@ -129,8 +128,11 @@ impl Sink {
                 let _ = terminal.draw(|frame| view.draw(frame, engine, &self.title, &self.zone));
                 self.has_news = false;
             }
-            Face::Events(printer) => printer.flush(),
-            Face::Screen(_) | Face::Lines => {}
+            Face::Events(printer) | Face::Lines(printer) => printer.flush(),
+            Face::Screen(_) => {}
+        }
+        if let Some(aside) = &mut self.aside {
+            aside.flush();
         }
     }
 
@@ -139,19 +141,24 @@ impl Sink {
         self.has_news = true;
     }
 
-    /// Gives the terminal back; for events, writes the report as the last of them. Answers how many
-    /// lines were dropped because nobody read them in time.
-    pub(crate) fn finish(self, report: &Report, now: Timestamp) -> io::Result<u64> {
-        match self.face {
+    /// Gives the terminal back; for events, writes the report as the last of them.
+    pub(crate) fn finish(self, report: &Report, now: Timestamp) -> io::Result<Printed> {
+        // Where standard error is gone or stuck there is nobody to tell.
+        let aside = self.aside.map(Printer::finish);
+        let mut printed = match self.face {
             Face::Screen(_) => {
                 ratatui::try_restore()?;
-                Ok(0)
+                Printed::default()
             }
-            Face::Lines => Ok(0),
+            Face::Lines(printer) => printer.finish()?,
             Face::Events(mut printer) => {
                 printer.line(|to| event::write_report(report, now, to));
-                printer.finish()
+                printer.finish()?
             }
+        };
+        if let Some(Ok(aside)) = aside {
+            printed.dropped += aside.dropped;
         }
+        Ok(printed)
     }
 }
