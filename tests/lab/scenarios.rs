@@ -1,20 +1,31 @@
-//! Each scenario sends what it says: its truth against what nft saw, to the last connection.
+//! Each scenario sends what it says: its truth against what nft saw, to the last connection; and
+//! every source of `smtpwatch watch` says the same of the same traffic.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::harness::{Connection, Families, Lab, Truth, has_root};
 use crate::oracle::{Key, Oracle, Place, key};
+use crate::verdicts;
+use crate::watcher::Watcher;
 
 /// Runs a scenario, and compares its truth with what came to the gateway.
 fn checked(scenario: &str) -> Option<(Truth, BTreeMap<Key, u64>)> {
     if !has_root() {
         return None;
     }
-    let lab = Lab::up(&[]);
+    let lab = Lab::up(&["--kmsg"]);
     let oracle = Oracle::count(&lab, Place::Gateway);
+    let watchers = [
+        Watcher::nflog(&lab),
+        Watcher::kmsg(&lab),
+        Watcher::capture(&lab, "lan0"),
+    ];
     let truth = lab.run(scenario);
     let seen = oracle.seen();
     assert_same(&said(&truth), &seen);
+    for watcher in watchers {
+        verdicts::assert_right(&truth, &watcher.finish());
+    }
     Some((truth, seen))
 }
 
@@ -259,6 +270,7 @@ fn rules_are_flushed_while_a_bot_sends() {
     let lab = Lab::up(&[]);
     // On the gateway the oracle would be flushed, too.
     let oracle = Oracle::count(&lab, Place::Sender("bot"));
+    let watcher = Watcher::nflog(&lab);
     let truth = lab.run("flush");
     let sent = &truth.machine("bot").connections;
     assert_eq!(sent.len(), 250);
@@ -275,4 +287,24 @@ fn rules_are_flushed_while_a_bot_sends() {
         .filter(|event| event["what"] == "flush" && event["pid"].as_u64() > Some(1))
         .collect();
     assert_eq!(flushes.len(), 2, "{:?}", truth.events);
+    let watched = watcher.finish();
+    verdicts::assert_nothing_wrong(&truth, &watched);
+    // What came in 100 ms, twice, at 50 a second; and one for the moment of the flush itself.
+    let unseen = sent.len() - watched.attempts().count();
+    assert!(unseen <= 12, "{unseen} attempts were not seen");
+    for flush in flushes {
+        let pid = flush["pid"].as_u64().unwrap();
+        assert!(watched.blames(pid, "nft"), "{pid}: {watched:?}");
+    }
+}
+
+#[test]
+fn two_sources_at_once_count_an_attempt_once() {
+    if !has_root() {
+        return;
+    }
+    let lab = Lab::up(&[]);
+    let watcher = Watcher::start(&lab, &["--source", "nflog", "--source", "capture:lan0"]);
+    let truth = lab.run("bot");
+    verdicts::assert_right(&truth, &watcher.finish());
 }
