@@ -1,7 +1,7 @@
 //! Each scenario sends what it says: its truth against what nft saw, to the last connection; and
 //! every source of `smtpwatch watch` says the same of the same traffic.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::harness::{Connection, Families, Lab, Truth, has_root};
 use crate::oracle::{Key, Oracle, Place, key};
@@ -30,7 +30,7 @@ fn checked(scenario: &str) -> Option<(Truth, BTreeMap<Key, u64>)> {
 }
 
 /// What should have come in by lan0 and wg0.
-fn said(truth: &Truth) -> BTreeSet<Key> {
+fn said(truth: &Truth) -> BTreeMap<Key, &Connection> {
     let by_inside = truth
         .machines
         .iter()
@@ -39,14 +39,17 @@ fn said(truth: &Truth) -> BTreeSet<Key> {
         .flat_map(|machine| &machine.connections)
         .chain(&truth.forged)
         .filter(|connection| connection.vlan.is_none())
-        .map(|connection| key(connection, true))
+        .map(|connection| (key(connection, true), connection))
         .collect()
 }
 
-fn assert_same(said: &BTreeSet<Key>, seen: &BTreeMap<Key, u64>) {
-    let seen: BTreeSet<Key> = seen.keys().cloned().collect();
-    let missing: Vec<_> = said.difference(&seen).collect();
-    let more: Vec<_> = seen.difference(said).collect();
+fn assert_same(said: &BTreeMap<Key, &Connection>, seen: &BTreeMap<Key, u64>) {
+    let missing: Vec<_> = said
+        .iter()
+        .filter(|(key, _)| !seen.contains_key(key))
+        .map(|(_, connection)| connection)
+        .collect();
+    let more: Vec<_> = seen.keys().filter(|key| !said.contains_key(key)).collect();
     assert!(
         missing.is_empty() && more.is_empty() && !said.is_empty(),
         "not seen: {missing:?}; not said: {more:?}"
@@ -277,7 +280,7 @@ fn rules_are_flushed_while_a_bot_sends() {
     assert_same(
         &sent
             .iter()
-            .map(|connection| key(connection, false))
+            .map(|connection| (key(connection, false), connection))
             .collect(),
         &oracle.seen(),
     );
@@ -304,7 +307,7 @@ fn two_sources_at_once_count_an_attempt_once() {
         return;
     }
     let lab = Lab::up(&[]);
-    let watcher = Watcher::start(&lab, &["--source", "nflog", "--source", "capture:lan0"]);
+    let watcher = Watcher::start(&lab, &["--source", "nflog,capture:lan0"]);
     let truth = lab.run("bot");
     verdicts::assert_right(&truth, &watcher.finish());
 }

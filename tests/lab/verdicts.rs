@@ -30,10 +30,34 @@ pub(crate) fn assert_right(truth: &Truth, watched: &Watched) {
         .flatten()
         .filter(|connection| !told.contains(&tuple(connection)))
         .collect();
-    assert!(missing.is_empty(), "{:?} missed {missing:?}", watched.sees);
     let losses: Vec<_> = watched.of_type("loss").collect();
+    if is_excused(&losses) {
+        let lost: u64 = losses
+            .iter()
+            .filter_map(|loss| loss["events"].as_u64())
+            .sum();
+        assert!(missing.len() as u64 <= lost, "{lost} lost, but {missing:?}");
+        return;
+    }
     assert!(losses.is_empty(), "{losses:?}");
+    assert!(missing.is_empty(), "{:?} missed {missing:?}", watched.sees);
+    let told: BTreeSet<Tuple> = watched.spoofed().map(|told| told_tuple(&told)).collect();
+    let lies: BTreeSet<Tuple> = truth.forged.iter().map(tuple).collect();
+    assert_eq!(told, lies, "what is not believed");
+    // What is behind an access point is told by its TTLs, and nobody else is taken for several.
+    let shared = expected.keys().filter(|party| party.name == "ap").count();
+    assert_eq!(watched.of_type("shared").count(), shared);
     assert_report(truth, watched, &expected);
+}
+
+/// The kernel's log is one for the whole machine: elsewhere than in CI, where nobody else is, another
+/// program may have overwritten what was to be read. Then it is enough that the loss was told.
+fn is_excused(losses: &[&serde_json::Value]) -> bool {
+    let is_the_rings =
+        |loss: &&&serde_json::Value| loss["source"] == "kmsg" && loss["kind"] == "overwritten";
+    std::env::var_os("CI").is_none()
+        && !losses.is_empty()
+        && losses.iter().filter(is_the_rings).count() == losses.len()
 }
 
 /// Nothing was told twice, nothing that was not, and nothing of the wrong device; some may be missing.
@@ -58,10 +82,13 @@ pub(crate) fn assert_nothing_wrong(truth: &Truth, watched: &Watched) {
             assert_told(&told, party, connection);
             ids.entry(party).or_default().extend(told.device);
         } else if forged.contains(&tuple) {
-            assert_eq!(told.device, None, "a lie was believed: {told:?}");
+            panic!("a lie was believed: {told:?}");
         } else {
             assert!(unscored.contains(&tuple), "nobody sent {told:?}");
         }
+    }
+    for told in watched.spoofed() {
+        assert!(forged.contains(&told_tuple(&told)), "disbelieved: {told:?}");
     }
     for (party, ids) in &ids {
         assert_eq!(ids.len(), 1, "{party:?} is one device, not {ids:?}");
@@ -73,26 +100,46 @@ pub(crate) fn assert_nothing_wrong(truth: &Truth, watched: &Watched) {
 /// Who can be told from others by what the gateway sees.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Party {
-    /// A machine; "ap" for all behind the access point; a machine and an IP version where there is no
-    /// MAC to tell that two addresses are one's.
+    /// A machine; "ap" for all behind the access point; a machine and an IP version where nothing tells
+    /// that two addresses are one's.
     name: String,
     interface: String,
+    /// In its frames.
     mac: Option<String>,
+    /// Whether that is known to be the device's own.
+    has_own_mac: bool,
     hostname: Option<String>,
 }
 
 fn party(machine: &Machine, connection: &Connection) -> Party {
-    let version = if connection.src.is_ipv4() { 4 } else { 6 };
-    let name = match machine.place.as_str() {
-        "ap" => "ap".to_owned(),
-        "router" | "tunnel" => format!("{} by IPv{version}", machine.name),
-        _ => machine.name.clone(),
-    };
-    Party {
-        name,
+    let is_ipv4 = connection.src.is_ipv4();
+    let by_address = format!("{} by IPv{}", machine.name, if is_ipv4 { 4 } else { 6 });
+    let whole = Party {
+        name: machine.name.clone(),
         interface: machine.interface.clone().unwrap(),
         mac: machine.mac.clone(),
+        has_own_mac: true,
         hostname: machine.hostname.clone(),
+    };
+    match machine.place.as_str() {
+        "ap" => Party {
+            name: "ap".to_owned(),
+            ..whole
+        },
+        // Behind a router the MAC is the router's: it must not name the device.
+        "router" | "tunnel" => Party {
+            name: by_address,
+            has_own_mac: false,
+            ..whole
+        },
+        // Which networks are on a VLAN is not known to who captures its frames elsewhere: only a lease
+        // tells that an address is a station's.
+        _ if connection.vlan.is_some() => Party {
+            name: by_address,
+            hostname: whole.hostname.clone().filter(|_| is_ipv4),
+            ..whole
+        },
+        _ => whole,
     }
 }
 
@@ -139,7 +186,8 @@ fn assert_told(told: &Attempt, party: &Party, connection: &Connection) {
     assert!(told.device.is_some(), "nobody's: {told:?}, {party:?}");
     assert_eq!(told.src_mac, party.mac, "{told:?}");
     assert_eq!(told.in_iface.as_ref(), Some(&party.interface), "{told:?}");
-    assert_eq!(told.vlan, connection.vlan, "{told:?}");
+    assert_eq!(told.vlan.first(), connection.vlan.as_ref(), "{told:?}");
+    assert_eq!(told.direction, "outbound", "{told:?}");
     assert_eq!(told.hostname, party.hostname, "{told:?}");
 }
 
@@ -164,12 +212,8 @@ fn assert_report(truth: &Truth, watched: &Watched, expected: &BTreeMap<Party, Ve
         assert_eq!(told, addresses, "{device:?}");
         assert_eq!(device.hostname, party.hostname, "{device:?}");
         assert_eq!(device.interface.as_ref(), Some(&party.interface));
-        if party.name.contains(" by ") {
-            // Behind a router the MAC is the router's: it must not name the device.
-            assert_eq!(device.mac, None, "{device:?}");
-        } else {
-            assert_eq!(device.mac, party.mac, "{device:?}");
-        }
+        let mac = party.mac.as_ref().filter(|_| party.has_own_mac);
+        assert_eq!(device.mac.as_ref(), mac, "{device:?}");
         assert_verdict(truth, party, device, connections);
     }
     let left: Vec<_> = left.values().filter(|device| device.attempts > 0).collect();
@@ -199,13 +243,16 @@ fn perfect(truth: &Truth) -> Watched {
     let mut events = Vec::new();
     let mut devices = Vec::new();
     for (party, connections) in &parties {
-        let mac = party.mac.clone().filter(|_| !party.name.contains(" by "));
+        let mac = party.mac.clone().filter(|_| party.has_own_mac);
+        if party.name == "ap" {
+            events.push(serde_json::json!({ "event_type": "shared" }));
+        }
         let addresses: BTreeSet<IpAddr> = connections.iter().map(|sent| sent.src).collect();
         for sent in connections {
             events.push(serde_json::json!({
                 "event_type": "attempt", "src_ip": sent.src, "src_port": sent.src_port,
                 "dest_ip": sent.dst, "dest_port": sent.dst_port, "in_iface": party.interface,
-                "vlan": sent.vlan, "src_mac": party.mac, "device": party.name,
+                "direction": "outbound", "src_mac": party.mac, "device": party.name,
                 "hostname": party.hostname,
             }));
         }
@@ -237,10 +284,10 @@ fn what_is_right_is_told_from_what_is_not() {
     let spoil: [(&str, Spoil); 8] = [
         ("missed", |watched| drop(watched.events.pop())),
         ("twice", |watched| {
-            watched.events.push(watched.events[0].clone());
+            watched.events.push(watched.events[1].clone());
         }),
         ("put to another", |watched| {
-            watched.events[0]["device"] = "printer".into();
+            watched.events[1]["device"] = "printer".into();
         }),
         ("two become one", |watched| {
             for event in &mut watched.events {
@@ -250,12 +297,12 @@ fn what_is_right_is_told_from_what_is_not() {
             }
         }),
         ("made up", |watched| {
-            let mut event = watched.events[0].clone();
+            let mut event = watched.events[1].clone();
             event["src_port"] = 1.into();
             watched.events.push(event);
         }),
         ("wrong MAC", |watched| {
-            watched.events[0]["src_mac"] = "02:00:77:00:00:99".into();
+            watched.events[1]["src_mac"] = "02:00:77:00:00:99".into();
         }),
         ("wrong count", |watched| watched.devices[0].attempts += 1),
         ("wrong verdict", |watched| {

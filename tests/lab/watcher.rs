@@ -84,7 +84,12 @@ impl Watcher {
             .stdin(Stdio::null())
             .stdout(output("events"))
             .stderr(output("errors"));
-        let sources = arguments.iter().filter(|word| **word == "--source").count();
+        let named = arguments.iter().skip_while(|word| **word != "--source");
+        let sources = named
+            .skip(1)
+            .take(1)
+            .flat_map(|list| list.split(','))
+            .count();
         let mut watcher = Self {
             child: command.spawn().unwrap(),
             folder,
@@ -176,8 +181,12 @@ impl Watched {
 
     /// The attempts, in the order they were told.
     pub(crate) fn attempts(&self) -> impl Iterator<Item = Attempt> {
-        self.of_type("attempt")
-            .map(|event| serde_json::from_value(event.clone()).unwrap())
+        self.of_type("attempt").map(attempt)
+    }
+
+    /// Those whose source is not believed.
+    pub(crate) fn spoofed(&self) -> impl Iterator<Item = Attempt> {
+        self.of_type("spoofed").map(attempt)
     }
 
     /// Whether it said that this process took its rules.
@@ -189,18 +198,28 @@ impl Watched {
     }
 }
 
-/// An event of type `attempt`.
+fn attempt(event: &Value) -> Attempt {
+    serde_json::from_value(event.clone()).unwrap_or_else(|error| panic!("{error}: {event}"))
+}
+
+/// An event of type `attempt` or `spoofed`.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Attempt {
     pub(crate) src_ip: IpAddr,
     pub(crate) src_port: u16,
     pub(crate) dest_ip: IpAddr,
     pub(crate) dest_port: u16,
+    #[serde(default)]
     pub(crate) in_iface: Option<String>,
-    pub(crate) vlan: Option<u16>,
+    /// Its outermost tag alone.
+    #[serde(default)]
+    pub(crate) vlan: Vec<u16>,
     pub(crate) src_mac: Option<String>,
+    pub(crate) direction: String,
     /// Whose it is; nobody's where it is not scored or not believed.
+    #[serde(default)]
     pub(crate) device: Option<String>,
+    #[serde(default)]
     pub(crate) hostname: Option<String>,
 }
 
