@@ -37,7 +37,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
         return USAGE;
     }
     match history(flags) {
-        History::Read(folder) => return of_history(flags, settings, &folder, now),
+        History::Read(folder) => return of_history(flags, &settings, &folder, now),
         History::Misused(message) => {
             say(&message);
             return USAGE;
@@ -131,7 +131,7 @@ fn history(flags: &Flags) -> History {
 }
 
 /// The answer that the history in `folder` gives.
-fn of_history(flags: &Flags, settings: Settings, folder: &Path, now: Timestamp) -> u8 {
+fn of_history(flags: &Flags, settings: &Settings, folder: &Path, now: Timestamp) -> u8 {
     let asked = Asked {
         window: settings.window,
         ports: flags.counting.ports().to_vec(),

@@ -17,7 +17,7 @@ use crate::runtime::live::{Core, Ended, Guard, Live, Shown, Sink, Slots};
 use crate::settings::flags::watch::{Format, Mode, Source, Watch as Flags};
 use crate::settings::rules::{Rules, Via};
 use crate::settings::{Limits, Settings};
-use crate::source::inventory::{self, Inventory};
+use crate::source::inventory::{self, Inventory, Lost};
 use crate::source::live::Options;
 use crate::store::{Gatherer, Writer};
 use crate::view::{self, Layout, Report};
@@ -80,6 +80,7 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
         slots: eyes.slots,
         guard: eyes.guard,
         inventory,
+        overlooked: Lost::default(),
         clock,
         time: flags.time,
     };
@@ -209,7 +210,9 @@ fn conclude(flags: &Flags, ended: Ended) -> anyhow::Result<u8> {
     let at = engine.wall(at);
     let report = Report::new(&engine, &[], at, flags.top);
     let dropped = sink.finish(&report, at);
-    troubles.iter().for_each(|trouble| say(trouble));
+    for trouble in &troubles {
+        say(trouble);
+    }
     if !flags.quiet {
         report.notes.lines.iter().for_each(|line| say(line));
     }

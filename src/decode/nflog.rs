@@ -1,9 +1,9 @@
 //! Packets that a rule logs to user space (iptables' `NFLOG`, nft's `log group`): a netlink datagram to
 //! its messages, a message to the TCP segment in it.
 //!
-//! Messages are attributes of nfnetlink_log (`linux/netfilter/nfnetlink_log.h`,
+//! Messages are attributes of `nfnetlink_log` (`linux/netfilter/nfnetlink_log.h`,
 //! `net/netfilter/nfnetlink_log.c`); numbers of netlink itself are in the byte order of the machine that
-//! wrote them, taken for this one's, those of nfnetlink_log in network byte order. What is not done: names
+//! wrote them, taken for this one's, those of `nfnetlink_log` in network byte order. What is not done: names
 //! of interfaces are left to whoever has the machine's interfaces at hand, the packet's times and marks
 //! are not read.
 

@@ -10,7 +10,7 @@ use super::Interface;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceName {
-    /// Packets that a rule hands to user space (`NFLOG`, nfnetlink_log).
+    /// Packets that a rule hands to user space (`NFLOG`, `nfnetlink_log`).
     Nflog,
     /// The kernel's ring buffer, where a rule logs packets as text (/dev/kmsg).
     Kmsg,

@@ -13,7 +13,7 @@ use super::{Interface, Mac};
 pub struct Link {
     /// Its name.
     pub interface: Interface,
-    /// Whether its frames bear MAC addresses; WireGuard, tun and ppp have none.
+    /// Whether its frames bear MAC addresses; `WireGuard`, tun and ppp have none.
     pub has_link_layer: bool,
 }
 

@@ -53,13 +53,6 @@ pub(crate) trait Key: Copy {
     fn shown(&self) -> String;
 }
 
-/// A set `type ifname . ether_addr`: a device where the link layer tells devices apart.
-pub(crate) type InterfaceMac = (Interface, Mac);
-/// A set `type ifname . ipv4_addr`.
-pub(crate) type InterfaceAddress4 = (Interface, Ipv4Addr);
-/// A set `type ifname . ipv6_addr`.
-pub(crate) type InterfaceAddress6 = (Interface, Ipv6Addr);
-
 /// A TCP or UDP port (`type inet_service`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Port(pub(crate) u16);
@@ -211,12 +204,6 @@ pub(crate) struct Set<K> {
     keys: PhantomData<K>,
 }
 
-/// Devices told by their MACs whose mail is held back.
-pub(crate) const QUARANTINE_MAC: Set<InterfaceMac> = Set::new(c"quarantine_mac");
-/// Devices without a link layer whose mail is held back, by their IPv4 address.
-pub(crate) const QUARANTINE4: Set<InterfaceAddress4> = Set::new(c"quarantine4");
-/// Devices without a link layer whose mail is held back, by their IPv6 address.
-pub(crate) const QUARANTINE6: Set<InterfaceAddress6> = Set::new(c"quarantine6");
 /// The ports that are watched.
 pub(crate) const WATCHED_PORTS: Set<Port> = Set::new(c"watched_ports");
 
@@ -434,7 +421,10 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::testing::{RULESET, elements, in_namespace, nft, run};
+    use super::super::testing::{
+        InterfaceAddress4, InterfaceAddress6, InterfaceMac, QUARANTINE_MAC, QUARANTINE4,
+        QUARANTINE6, RULESET, elements, in_namespace, nft, run,
+    };
     use super::*;
     use crate::sys::capabilities::{Capability, drop_from_this_thread};
     use crate::sys::netlink_message::{Attributes, building::attribute};

@@ -215,6 +215,7 @@ impl Kernel {
     }
 
     /// The netlink port that [`Change`](super::monitor::Change)s made through it bear.
+    #[cfg(test)]
     pub(crate) fn port(&self) -> u32 {
         self.nftables.port()
     }

@@ -302,7 +302,7 @@ impl Backend {
     /// [`Self::differences`].
     pub(crate) fn is_gone(&self) -> Result<bool, Error> {
         match self {
-            Self::Nft(nft) => nft.is_gone(),
+            Self::Nft(_) => Nft::is_gone(),
             Self::Iptables(_) => Ok(false),
         }
     }
@@ -318,7 +318,7 @@ impl Backend {
     /// What the installed rules counted.
     pub(crate) fn matched(&self) -> Result<Matched, Error> {
         match self {
-            Self::Nft(nft) => nft.matched(),
+            Self::Nft(_) => Nft::matched(),
             Self::Iptables(iptables) => iptables.matched(),
         }
     }

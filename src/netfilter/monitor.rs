@@ -227,8 +227,8 @@ mod tests {
     use proptest::prelude::*;
     use tokio::time::timeout;
 
-    use super::super::elements::QUARANTINE_MAC;
     use super::super::kernel::Kernel;
+    use super::super::testing::QUARANTINE_MAC;
     use super::super::testing::{RULESET, in_namespace, nft, run};
     use super::*;
     use crate::model::{Interface, Mac};

@@ -3,13 +3,17 @@
 use serde_json::Value;
 
 use super::counters;
-use super::kernel::Kernel;
+use super::elements::{Port, WATCHED_PORTS};
+use super::kernel::{Kernel, KernelError};
 use super::program::Program;
 use super::scratch::in_scratch;
 use super::{Error, Installed, Matched, Removed, Step};
 use crate::ruleset::{self, Difference, TABLE, difference, read_listing};
+use crate::settings::Ports;
 use crate::settings::rules::{PartialRules, Rules};
 
+/// What differences in the watched ports are told of.
+const PORTS_PLACE: &str = "set watched_ports";
 const LOAD: [&str; 2] = ["-f", "-"];
 const CHECK: [&str; 3] = ["-c", "-f", "-"];
 
@@ -18,6 +22,7 @@ const CHECK: [&str; 3] = ["-c", "-f", "-"];
 pub(crate) struct Wanted {
     text: String,
     listing: String,
+    ports: Ports,
 }
 
 /// nftables, by its program.
@@ -83,7 +88,11 @@ impl Nft {
             self.listing()
         })?;
         let listing = printed.flatten().unwrap_or_else(|| text.clone());
-        Ok(Wanted { text, listing })
+        Ok(Wanted {
+            text,
+            listing,
+            ports: rules.ports.clone(),
+        })
     }
 
     pub(super) fn differences(&self, wanted: &Wanted) -> Result<Vec<Difference>, Error> {
@@ -96,12 +105,17 @@ impl Nft {
         self.program.run(&CHECK, &wanted.text).map(|_| ())
     }
 
-    /// Loads the wanted text, unless all is as wanted, and reads it back.
+    /// Loads the wanted text, unless all is as wanted, and reads it back. Where only ports differ they
+    /// are put right by themselves, and the counters go on.
     pub(super) fn install(&self, wanted: &Wanted) -> Result<Installed, Error> {
-        if self.differences(wanted)?.is_empty() {
+        let differences = self.differences(wanted)?;
+        if differences.is_empty() {
             return Ok(Installed::Already);
         }
-        self.program.run(&LOAD, &wanted.text)?;
+        let is_ports_alone = differences.iter().all(|found| found.place == PORTS_PLACE);
+        if !is_ports_alone || mend_ports(&wanted.ports).is_err() {
+            self.program.run(&LOAD, &wanted.text)?;
+        }
         let differences = self.differences(wanted)?;
         if differences.is_empty() {
             Ok(Installed::Done)
@@ -150,11 +164,11 @@ impl Nft {
     }
 
     /// Whether there is no table of ours.
-    pub(super) fn is_gone(&self) -> Result<bool, Error> {
+    pub(super) fn is_gone() -> Result<bool, Error> {
         Ok(!Kernel::open()?.has_table()?)
     }
 
-    pub(super) fn matched(&self) -> Result<Matched, Error> {
+    pub(super) fn matched() -> Result<Matched, Error> {
         let counters = counters::read(&mut Kernel::open()?)?;
         let packets = |name: &str| {
             let counter = counters.iter().find(|counter| counter.name == name);
@@ -165,6 +179,22 @@ impl Nft {
             logged: packets("logged"),
         })
     }
+}
+
+/// Makes the set of watched ports hold these.
+fn mend_ports(ports: &Ports) -> Result<(), KernelError> {
+    let mut kernel = Kernel::open()?;
+    let held = WATCHED_PORTS.list(&mut kernel)?.elements;
+    let is_wanted = |port: Port| ports.contains(port.0);
+    let strangers: Vec<Port> = held
+        .iter()
+        .map(|element| element.key)
+        .filter(|port| !is_wanted(*port))
+        .collect();
+    WATCHED_PORTS.delete(&mut kernel, &strangers)?;
+    let wanted = ports.as_slice().iter();
+    let wanted: Vec<_> = wanted.map(|&port| (Port(port), None)).collect();
+    WATCHED_PORTS.add(&mut kernel, &wanted)
 }
 
 /// Family and name of our table.
@@ -191,7 +221,7 @@ mod tests {
                     ..PartialRules::default()
                 }
                 .resolve(at);
-                let Wanted { text, listing } = nft.prepare(&rules).unwrap();
+                let Wanted { text, listing, .. } = nft.prepare(&rules).unwrap();
                 assert_ne!(listing, text, "no scratch namespace");
                 assert_eq!(difference(&text, &listing), []);
                 assert_eq!(read_listing(&listing).resolve(at), rules);

@@ -1,11 +1,15 @@
 //! Network namespaces for tests, with `nft` as the oracle.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::panic;
 use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
+
+use super::elements::Set;
+use crate::model::{Interface, Mac};
 
 /// Our table as far as these tests need it: the sets and counters that the rules will have.
 pub(super) const RULESET: &str = "
@@ -67,3 +71,17 @@ pub(super) fn elements(set: &str) -> Vec<Value> {
     let set = objects.iter().find_map(|object| object.get("set")).unwrap();
     set["elem"].as_array().cloned().unwrap_or_default()
 }
+
+/// A device with a MAC, where it is.
+pub(super) type InterfaceMac = (Interface, Mac);
+/// A device without a link layer, by its IPv4 address.
+pub(super) type InterfaceAddress4 = (Interface, Ipv4Addr);
+/// A device without a link layer, by its IPv6 address.
+pub(super) type InterfaceAddress6 = (Interface, Ipv6Addr);
+
+/// Devices told by their MACs whose mail is held back.
+pub(super) const QUARANTINE_MAC: Set<InterfaceMac> = Set::new(c"quarantine_mac");
+/// Devices without a link layer whose mail is held back, by their IPv4 address.
+pub(super) const QUARANTINE4: Set<InterfaceAddress4> = Set::new(c"quarantine4");
+/// Devices without a link layer whose mail is held back, by their IPv6 address.
+pub(super) const QUARANTINE6: Set<InterfaceAddress6> = Set::new(c"quarantine6");

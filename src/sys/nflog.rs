@@ -1,4 +1,4 @@
-//! A socket to nfnetlink_log: bound to a group, it receives the packets that rules log there.
+//! A socket to `nfnetlink_log`: bound to a group, it receives the packets that rules log there.
 //!
 //! Requests and their answers are here (`linux/netfilter/nfnetlink_log.h`), what the messages hold is
 //! read in `decode::nflog`. A group has one reader in each network namespace, and the socket belongs to
@@ -250,7 +250,7 @@ impl LogSocket {
         }
     }
 
-    /// Only the kernel, and processes with CAP_NET_ADMIN, can send to a netfilter socket
+    /// Only the kernel, and processes with `CAP_NET_ADMIN`, can send to a netfilter socket
     /// (`netlink_sendmsg()`), so that senders are not looked at.
     fn receive_one(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
@@ -346,7 +346,7 @@ pub(crate) fn holder(group: u16) -> Option<Holder> {
 }
 
 /// A line a group: its number, the netlink port of its reader, then queue and modes
-/// (`seq_show()` in nfnetlink_log.c).
+/// (`seq_show()` in `nfnetlink_log.c`).
 fn port_of_group(groups: &str, group: u16) -> Option<u32> {
     groups.lines().find_map(|line| {
         let mut fields = line.split_ascii_whitespace();

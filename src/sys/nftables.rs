@@ -109,6 +109,7 @@ impl Socket {
         Ok(())
     }
 
+    #[cfg(test)]
     fn port(&self) -> u32 {
         // SAFETY: reads a number of an open socket.
         unsafe { mnl_sys::mnl_socket_get_portid(self.0.as_ptr()) }
@@ -259,6 +260,7 @@ impl Nftables {
     }
 
     /// Its netlink port, which notifications about its changes bear.
+    #[cfg(test)]
     pub(crate) fn port(&self) -> u32 {
         self.socket.port()
     }

@@ -23,7 +23,8 @@ const TCP: u8 = 6;
 struct Event<'a> {
     schema: &'static str,
     timestamp: String,
-    event_type: &'static str,
+    #[serde(rename = "event_type")]
+    kind: &'static str,
     #[serde(flatten)]
     packet: Option<Packet>,
     #[serde(flatten)]
@@ -172,11 +173,11 @@ fn event<'a>(effect: &'a Effect, engine: &Engine, now: Timestamp) -> Event<'a> {
 }
 
 impl Event<'_> {
-    fn of(event_type: &'static str, time: Timestamp) -> Self {
+    fn of(kind: &'static str, time: Timestamp) -> Self {
         Self {
             schema: SCHEMA,
             timestamp: time.to_string(),
-            event_type,
+            kind,
             ..Self::default()
         }
     }

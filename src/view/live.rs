@@ -13,7 +13,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table, Wrap};
 
 use super::escape::terminal;
-use crate::engine::{Device, Engine, grouped};
+use crate::engine::{Device, Engine, SourceHealth, grouped};
 use crate::model::{Direction, Timestamp, Verdict};
 
 /// Messages that are kept for the screen.
@@ -104,7 +104,7 @@ fn header<'a>(engine: &Engine, title: &str) -> Paragraph<'a> {
         grouped(outbound.syns),
     );
     let sources = engine.health().sources();
-    let lost: u64 = sources.iter().map(|source| source.missed()).sum();
+    let lost: u64 = sources.iter().map(SourceHealth::missed).sum();
     let is_blind = sources
         .iter()
         .any(|source| source.is_blind || !source.is_open);

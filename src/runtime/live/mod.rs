@@ -21,7 +21,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_
 use super::clock::LiveClock;
 use crate::engine::{Engine, Input};
 use crate::model::{Notice, SourceName, Timestamp};
-use crate::source::inventory::Inventory;
+use crate::source::inventory::{Inventory, Lost};
 use crate::sys::readiness::Readiness;
 
 pub(crate) use self::core::Core;
@@ -47,6 +47,8 @@ pub(crate) struct Live {
     pub(crate) guard: Guard,
     /// Neighbours, routes, leases, names.
     pub(crate) inventory: Inventory,
+    /// What that could not take in, as it was said last.
+    pub(crate) overlooked: Lost,
     /// The run's time.
     pub(crate) clock: LiveClock,
     /// How long it runs; until it is told to end where that is not said.
@@ -116,6 +118,13 @@ impl Live {
     fn begin(&mut self) {
         let now = self.clock.now();
         self.news();
+        let files = self.inventory.lease_files();
+        let files: Vec<String> = files.map(|path| path.display().to_string()).collect();
+        let told = match files.as_slice() {
+            [] => "no DHCP leases were found here; name them with --leases FILE".to_owned(),
+            files => format!("leases: {}", files.join(", ")),
+        };
+        self.core.sink().say(&told, now);
         let sources: Vec<SourceName> = self.slots.names().collect();
         for source in sources {
             self.core.notice(Notice::SourceReady { source }, now);
@@ -136,6 +145,11 @@ impl Live {
             self.core.sink().say(&error.to_string(), now);
             Vec::new()
         });
+        let lost = self.inventory.lost();
+        if lost != self.overlooked {
+            self.overlooked = lost;
+            self.core.sink().say(&overlooked(lost), now);
+        }
         for complaint in self.inventory.complaints() {
             self.core.sink().say(&complaint.to_string(), now);
         }
@@ -184,6 +198,15 @@ impl Live {
             troubles,
         })
     }
+}
+
+/// What the inventory could not take in, so far.
+fn overlooked(lost: Lost) -> String {
+    format!(
+        "the kernel's news of neighbours and routes overflowed {} times (all was read anew each time); \
+         {} messages could not be read; without room were {} neighbours and {} routes",
+        lost.overruns, lost.undecoded, lost.neighbours, lost.routes
+    )
 }
 
 /// A tick that comes late, as after a sleep, comes once.

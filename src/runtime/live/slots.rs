@@ -12,7 +12,7 @@ use crate::sys::readiness::Readiness;
 
 /// The sources of a live run.
 pub(crate) struct Slots {
-    slots: Vec<Slot>,
+    all: Vec<Slot>,
     options: Options,
     batch: Batch,
 }
@@ -38,9 +38,9 @@ impl Slots {
                 missing: None,
             })
         };
-        let slots = sources.iter().map(open).collect::<Result<_, LiveError>>()?;
+        let all = sources.iter().map(open).collect::<Result<_, LiveError>>()?;
         Ok(Self {
-            slots,
+            all,
             options,
             batch: Batch::default(),
         })
@@ -48,18 +48,18 @@ impl Slots {
 
     /// Their names.
     pub(super) fn names(&self) -> impl Iterator<Item = SourceName> + '_ {
-        self.slots.iter().map(|slot| slot.source)
+        self.all.iter().map(|slot| slot.source)
     }
 
     /// The place of a source that has something to read.
     pub(super) async fn ready(&self) -> usize {
-        if let Some(place) = self.slots.iter().position(|slot| slot.has_more) {
+        if let Some(place) = self.all.iter().position(|slot| slot.has_more) {
             // Others want to be heard, too.
             yield_now().await;
             return place;
         }
         poll_fn(|context| {
-            for (place, slot) in self.slots.iter().enumerate() {
+            for (place, slot) in self.all.iter().enumerate() {
                 let Some((_, readiness)) = &slot.live else {
                     continue;
                 };
@@ -75,7 +75,7 @@ impl Slots {
 
     /// Reads the source at `place` once.
     pub(super) fn read(&mut self, place: usize, core: &mut Core, now: Timestamp) {
-        let slot = &mut self.slots[place];
+        let slot = &mut self.all[place];
         let Some((live, _)) = &mut slot.live else {
             return;
         };
@@ -90,11 +90,11 @@ impl Slots {
 
     /// Reads all of them until nothing is left.
     pub(super) fn drain(&mut self, core: &mut Core, now: Timestamp) {
-        for place in 0..self.slots.len() {
-            while let Some((live, _)) = &mut self.slots[place].live {
+        for place in 0..self.all.len() {
+            while let Some((live, _)) = &mut self.all[place].live {
                 let read = live.read(now, &mut self.batch);
                 let is_drained = self.batch.is_drained || read.is_err();
-                core.take_batch(self.slots[place].source, &mut self.batch, now);
+                core.take_batch(self.all[place].source, &mut self.batch, now);
                 if is_drained {
                     break;
                 }
@@ -104,7 +104,7 @@ impl Slots {
 
     /// Opens again what has failed.
     pub(super) fn retry(&mut self, core: &mut Core, now: Timestamp) {
-        for slot in &mut self.slots {
+        for slot in &mut self.all {
             if slot.live.is_none()
                 && let Ok(live) = open(slot.source, &self.options)
             {
@@ -121,7 +121,7 @@ impl Slots {
 
     /// Interfaces have changed: what is known of their names may be wrong.
     pub(super) fn forget_interfaces(&mut self) {
-        for (live, _) in self.slots.iter_mut().filter_map(|slot| slot.live.as_mut()) {
+        for (live, _) in self.all.iter_mut().filter_map(|slot| slot.live.as_mut()) {
             live.forget_interfaces();
         }
     }

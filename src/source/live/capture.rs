@@ -105,10 +105,6 @@ impl Capture {
         })
     }
 
-    pub(super) fn interface(&self) -> Interface {
-        self.interface
-    }
-
     pub(super) fn read(&mut self, now: Timestamp, batch: &mut Batch) -> Result<(), LiveError> {
         // libpcap takes the error from the socket, and tells of it some reads later or not at all.
         if self.has_failed() {

@@ -144,15 +144,6 @@ pub(crate) fn open(name: SourceName, options: &Options) -> Result<Live, LiveErro
 }
 
 impl Live {
-    /// Which source it is.
-    pub(crate) fn name(&self) -> SourceName {
-        match self {
-            Self::Nflog(_) => SourceName::Nflog,
-            Self::Kmsg(_) => SourceName::Kmsg,
-            Self::Capture(source) => SourceName::Capture(source.interface()),
-        }
-    }
-
     /// Reads what is there into `batch`, beside what that holds; all of it bears the time `now`. An
     /// error does not take back what was read before it.
     pub(crate) fn read(&mut self, now: Timestamp, batch: &mut Batch) -> Result<(), LiveError> {
