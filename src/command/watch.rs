@@ -65,6 +65,7 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
         shown(flags),
         flags.zone(),
         eyes.title.clone(),
+        flags.events(),
         flags.mode == Mode::Alert,
         flags.quiet,
     )
