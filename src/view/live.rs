@@ -144,10 +144,11 @@ fn devices(frame: &mut Frame<'_>, area: Rect, engine: &Engine, zone: &TimeZone) 
         Constraint::Length(8),
         Constraint::Length(8),
     ];
-    let header = [
-        "VERDICT", "DEVICE", "NAME", "MAC", "IN", "ATTEMPTS", "SERVERS", "PEAK/MIN", "LAST",
-    ];
-    let header = Row::new(header).style(Style::new().add_modifier(Modifier::DIM));
+    let texts = ["VERDICT", "DEVICE", "NAME", "MAC", "IN"].map(Line::from);
+    let numbers =
+        ["ATTEMPTS", "SERVERS", "PEAK/MIN"].map(|title| Line::from(title).right_aligned());
+    let titles = texts.into_iter().chain(numbers).chain([Line::from("LAST")]);
+    let header = Row::new(titles.map(Cell::from)).style(Style::new().add_modifier(Modifier::DIM));
     let rows = rows.into_iter().map(|device| row(device, engine, zone));
     frame.render_widget(
         Table::new(rows, widths).header(header).column_spacing(2),
