@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 use anyhow::{Context, bail};
 
 use super::output::deliver;
-use super::{BLIND, FAILED, INFECTED, is_broken_pipe, say};
+use super::{BLIND, FAILED, INFECTED, USAGE, is_broken_pipe, say};
 use crate::attribution::leases::LeaseBook;
 use crate::engine::Engine;
 use crate::model::{Interface, SourceName};
@@ -24,6 +24,10 @@ use crate::view::{self, Layout, Report};
 
 /// Runs the verb; answers the exit status.
 pub(super) fn run(flags: &Flags) -> u8 {
+    if flags.source.len() > 1 && flags.source.contains(&Source::Auto) {
+        say("--source auto is one source: name all that are to be read, or auto alone");
+        return USAGE;
+    }
     match watch(flags) {
         Ok(status) => status,
         Err(error) => {
@@ -66,6 +70,7 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
         shown(flags),
         flags.zone(),
         eyes.title.clone(),
+        flags.events(),
         flags.mode == Mode::Alert,
         flags.quiet,
     )
@@ -92,11 +97,16 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
 fn shown(flags: &Flags) -> Shown {
     match flags.format() {
         Format::Json => Shown::Events,
-        Format::Table if std::io::stdout().is_terminal() && std::io::stdin().is_terminal() => {
+        Format::Table if io::stdout().is_terminal() && io::stdin().is_terminal() && has_size() => {
             Shown::Screen
         }
         Format::Table => Shown::Lines,
     }
+}
+
+/// Whether the terminal knows its size; a serial console may not, and no table fits there.
+fn has_size() -> bool {
+    ratatui::crossterm::terminal::size().is_ok_and(|(columns, rows)| columns > 0 && rows > 0)
 }
 
 /// Sources that are open, and the rules that feed them.
@@ -113,19 +123,16 @@ impl Eyes {
             let sources: Vec<SourceName> = flags.source.iter().map(name).collect();
             return Self::of(&sources, flags, settings);
         }
-        if flags.source.len() > 1 {
-            bail!("--source auto is one source: name all that are to be read, or auto alone");
-        }
         let mut reasons = Vec::new();
         for source in [SourceName::Nflog, SourceName::Kmsg] {
             match Self::of(&[source], flags, settings) {
                 Ok(eyes) => {
                     let why = match reasons.as_slice() {
-                        [] => "it loses least".to_owned(),
+                        [] => "it loses least, and works here".to_owned(),
                         reasons => reasons.join("; "),
                     };
                     if !flags.quiet {
-                        say(&format!("source {source}: {why}"));
+                        say(&format!("source {source} ({why})"));
                     }
                     return Ok(eyes);
                 }
@@ -149,8 +156,7 @@ impl Eyes {
             }
         }
         let named: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let slots =
-            |rules: Option<&Rules>| Slots::open(&names, options(settings, flags, rules));
+        let slots = |rules: Option<&Rules>| Slots::open(&names, options(settings, flags, rules));
         let mut title = format!("watching {}", named.join(", "));
         let (slots, guard) = match via {
             Some(via) if !flags.rules.no_rules => {
@@ -216,6 +222,11 @@ fn conclude(flags: &Flags, ended: Ended) -> anyhow::Result<u8> {
     let at = engine.wall(at);
     let report = Report::new(&engine, &[], at, flags.top);
     let printed = sink.finish(&report, at);
+    let is_stuck = matches!(printed, Ok(Printed { is_stuck: true, .. }));
+    if is_stuck && io::stderr().is_terminal() {
+        // A terminal that takes nothing: a word on it would be waited for till it goes.
+        return Ok(status(flags, &report, !troubles.is_empty()));
+    }
     for trouble in &troubles {
         say(trouble);
     }
@@ -242,18 +253,20 @@ fn conclude(flags: &Flags, ended: Ended) -> anyhow::Result<u8> {
     if flags.format() == Format::Table && is_read {
         print(flags, &report)?;
     }
-    Ok(
-        match (
-            flags.exit_code,
-            report.notes.is_infected,
-            report.notes.is_blind,
-        ) {
-            (true, true, _) => INFECTED,
-            (true, false, true) => BLIND,
-            _ if has_failed => FAILED,
-            _ => 0,
-        },
-    )
+    Ok(status(flags, &report, has_failed))
+}
+
+fn status(flags: &Flags, report: &Report, has_failed: bool) -> u8 {
+    match (
+        flags.exit_code,
+        report.notes.is_infected,
+        report.notes.is_blind,
+    ) {
+        (true, true, _) => INFECTED,
+        (true, false, true) => BLIND,
+        _ if has_failed => FAILED,
+        _ => 0,
+    }
 }
 
 fn print(flags: &Flags, report: &Report) -> anyhow::Result<()> {

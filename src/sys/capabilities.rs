@@ -10,10 +10,10 @@ use std::io;
 pub(crate) enum Capability {
     /// The firewall, NFLOG, conntrack, neighbours' changes.
     NetAdmin = 12,
-    /// Captures; only tests ask for it, for libpcap says itself what it lacks.
+    /// Captures.
     #[cfg(test)]
     NetRaw = 13,
-    /// /dev/kmsg, of which the device says so itself.
+    /// The kernel log, where it is restricted.
     #[cfg(test)]
     Syslog = 34,
 }

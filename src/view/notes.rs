@@ -2,7 +2,7 @@
 
 use super::notice::{self, millis};
 use crate::engine::{Advice, Engine, RulesHealth, SourceHealth, Spoofer, grouped};
-use crate::model::{Direction, MICROS_PER_SECOND, Scope, Timestamp, Verdict};
+use crate::model::{Direction, MICROS_PER_SECOND, Scope, SourceName, Timestamp, Verdict};
 use crate::source::Outcome;
 use crate::store::Past;
 
@@ -174,29 +174,38 @@ impl Notes {
         notes
     }
 
-    /// How well a live source saw.
+    /// A source of a live run.
     fn source(&mut self, source: &SourceHealth) {
         let name = source.source;
-        for (kind, &events) in &source.lost {
-            self.blind(format!(
-                "{name}: {} events were lost ({kind}); counts are too low",
-                grouped(events)
-            ));
-        }
+        let mut how: Vec<String> = source
+            .lost
+            .iter()
+            .map(|(kind, events)| format!("{kind} {}", grouped(*events)))
+            .collect();
         if source.unseen > 0 {
-            self.blind(format!(
-                "{name}: {} packets that the rule matched did not arrive; counts are too low: look at smtpwatch rules \
-                 status",
+            how.push(format!(
+                "matched by the rule and never read {}",
                 grouped(source.unseen)
             ));
         }
-        if !source.is_open {
+        if !how.is_empty() {
             self.blind(format!(
-                "{name}: it did not work at the end; counts are too low"
+                "{name}: {} packets were not seen ({}); counts are too low",
+                grouped(source.missed()),
+                how.join(", ")
             ));
+        }
+        if source.events == 0 && source.matched.is_none() && !matches!(name, SourceName::Capture(_))
+        {
+            self.say(format!(
+                "{name}: nothing arrived, and no rule of ours feeds it: is there another's?"
+            ));
+        }
+        if !source.is_open {
+            self.blind(format!("{name}: did not work at the end"));
         } else if source.has_failed {
             self.blind(format!(
-                "{name}: it did not work for a while; counts may be too low"
+                "{name}: did not work for a while; counts may be too low"
             ));
         }
     }

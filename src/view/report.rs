@@ -65,11 +65,11 @@ pub(super) struct Input {
     pub(super) skipped: BTreeMap<&'static str, u64>,
     /// `exact`, `approximate` (told from uptimes) or `none`.
     pub(super) clock: &'static str,
-    /// Messages that the logger says it lost.
+    /// Messages that the logger says it lost; live, packets that were not seen.
     pub(super) lost: u64,
     /// Records whose stamp was far off and was replaced.
     pub(super) bad_time: u64,
-    /// Whether it was watched while it came, so that its silence is an answer.
+    /// Whether it was watched as it happened.
     #[serde(skip)]
     pub(super) is_live: bool,
 }
@@ -315,7 +315,7 @@ impl Input {
             name: source.source.to_string(),
             kind: match source.source {
                 SourceName::Nflog => "nflog",
-                SourceName::Kmsg => "netfilter",
+                SourceName::Kmsg => "kmsg",
                 SourceName::Capture(_) => "capture",
             },
             bytes: 0,

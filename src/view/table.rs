@@ -256,6 +256,17 @@ fn inputs(report: &Report, to: &mut dyn Write) -> io::Result<()> {
 }
 
 fn input_line(input: &Input) -> String {
+    if input.is_live {
+        let mut line = format!(
+            "{}: {} to a watched port",
+            terminal(&input.name),
+            plural(input.records, "SYN")
+        );
+        if input.lost > 0 {
+            line += &format!("; not seen: {}", grouped(input.lost));
+        }
+        return line;
+    }
     let mut line = format!(
         "{}: {}, {}, {} to a watched port",
         terminal(&input.name),

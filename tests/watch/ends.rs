@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::harness::{Net, SMTPWATCH, Said, Watch, eventually, now, ok};
 
@@ -14,7 +16,10 @@ use crate::harness::{Net, SMTPWATCH, Said, Watch, eventually, now, ok};
 fn arguments(net: &Net) -> String {
     let leases = net.path("leases");
     fs::write(&leases, "").unwrap();
-    format!("watch --source nflog --state-dir - --leases {}", leases.display())
+    format!(
+        "watch --source nflog --state-dir - --leases {}",
+        leases.display()
+    )
 }
 
 #[test]
@@ -41,7 +46,10 @@ fn a_signal_while_it_begins_leaves_nothing() {
         let watch = net.start("--source nflog --state-dir -");
         std::thread::sleep(Duration::from_millis(millis));
         let ended = watch.end(Signal::SIGTERM);
-        assert!(matches!(ended.status, Some(0) | None), "{millis}: {ended:?}");
+        assert!(
+            matches!(ended.status, Some(0) | None),
+            "{millis}: {ended:?}"
+        );
         assert_eq!(net.firewall(), "", "after {millis} ms");
     }
 }
@@ -51,10 +59,18 @@ fn nobody_reads_any_more() {
     let net = Net::new();
     for format in ["json", "table"] {
         let start = now();
-        let line = format!("{SMTPWATCH} {} --format {format} --quiet | head -1", arguments(&net));
+        let line = format!(
+            "{SMTPWATCH} {} --format {format} --mode observe --quiet | head -1",
+            arguments(&net)
+        );
         let script = format!("set -o pipefail; {line}");
         let mut shell = net.on_gateway("bash -c");
-        let mut shell = shell.arg(script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut shell = shell
+            .arg(script)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         eventually("rules", || !net.firewall().is_empty());
         // Something to write, so that it is noticed.
         let mut number = 0;
@@ -69,7 +85,12 @@ fn nobody_reads_any_more() {
         });
         let said = Said::of(&shell.wait_with_output().unwrap());
         assert_eq!(said.out.lines().count(), 1, "{said:?}");
-        assert_eq!((said.status, said.err.as_str()), (Some(0), ""), "{format} {:?}", start.elapsed());
+        assert_eq!(
+            (said.status, said.err.as_str()),
+            (Some(0), ""),
+            "{format} {:?}",
+            start.elapsed()
+        );
         assert_eq!(net.firewall(), "");
     }
 }
@@ -88,19 +109,30 @@ fn who_does_not_read_holds_nothing_up() {
     watch.wait_until("rules are put back", || !net.firewall().is_empty());
     let start = now();
     let ended = watch.end(Signal::SIGTERM);
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(ended.status, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("lines that nobody read in time"), "{}", ended.err);
+    assert!(
+        ended.err.contains("lines that nobody read in time"),
+        "{}",
+        ended.err
+    );
     assert_eq!(net.firewall(), "");
 }
 
 #[test]
 fn q_in_a_terminal_gives_it_back() {
     let net = Net::new();
-    let line = format!("{SMTPWATCH} {}", arguments(&net));
+    let line = format!("stty cols 120 rows 30; {SMTPWATCH} {}", arguments(&net));
     let mut script = net.on_gateway("script -qefc");
-    script.arg(line).arg("/dev/null").env("TERM", "xterm").env("COLUMNS", "100");
-    script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    script.arg(line).arg("/dev/null").env("TERM", "xterm");
+    script
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut script = script.spawn().unwrap();
     let mut screen = script.stdout.take().unwrap();
     let shown = std::thread::spawn(move || {
@@ -115,11 +147,59 @@ fn q_in_a_terminal_gives_it_back() {
     let status = script.wait().unwrap();
     let shown = shown.join().unwrap();
     assert!(status.success(), "{shown}");
-    assert!(shown.contains("\x1b[?1049h") && shown.contains("\x1b[?1049l"), "{shown:?}");
-    assert!(shown.contains("192.0.2.10") && shown.contains("INFECTED"), "{shown:?}");
+    assert!(
+        shown.contains("\x1b[?1049h") && shown.contains("\x1b[?1049l"),
+        "{shown:?}"
+    );
+    assert!(
+        shown.contains("192.0.2.10") && shown.contains("infected"),
+        "{shown:?}"
+    );
     // The report comes after the live table, on the terminal as it was.
     let after = shown.rsplit("\x1b[?1049l").next().unwrap();
     assert!(after.contains("is infected"), "{after:?}");
+    assert_eq!(net.firewall(), "");
+}
+
+/// As in a session over a line that hangs: the terminal takes nothing any more.
+#[test]
+fn a_terminal_that_hangs_holds_nothing_up() {
+    let net = Net::new();
+    // A pseudo-terminal whose other end nobody reads.
+    let script = "import os, pty, sys, time\n\
+        pid, master = pty.fork()\n\
+        if pid == 0: os.execvp(sys.argv[1], sys.argv[1:])\n\
+        import fcntl, struct, termios\n\
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack('HHHH', 50, 200, 0, 0))\n\
+        print(pid, flush=True)\n\
+        print(os.waitpid(pid, 0)[1], flush=True)\n";
+    let mut python = net.on_gateway("python3 -c");
+    python
+        .arg(script)
+        .args(format!("{SMTPWATCH} {}", arguments(&net)).split(' '));
+    let mut python = python.stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(python.stdout.take().unwrap()).lines();
+    let pid: i32 = said.next().unwrap().unwrap().parse().unwrap();
+    eventually("rules", || !net.firewall().is_empty());
+    // Each makes a line of news, and all of them more than a terminal takes.
+    for number in 0..6 {
+        net.send_as(number * 1000, 20, |_| {
+            let turn = u8::try_from(number).unwrap();
+            ([2, 0, 0, 0, 1, turn], Ipv4Addr::new(192, 0, 2, 100 + turn))
+        });
+        std::thread::sleep(Duration::from_millis(1100));
+    }
+    net.gateway("nft flush ruleset");
+    eventually("rules are put back", || !net.firewall().is_empty());
+    let start = now();
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    assert_eq!(said.next().unwrap().unwrap(), "0");
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+    python.wait().unwrap();
     assert_eq!(net.firewall(), "");
 }
 
@@ -129,9 +209,18 @@ fn refused(net: &Net, line: &str, status: i32, words: &[&str]) {
     assert_eq!(said.status, Some(status), "{line}: {said:?}");
     assert_eq!(said.out, "", "{line}");
     for word in words {
-        assert!(said.err.contains(word), "{line}: not {word:?}: {}", said.err);
+        assert!(
+            said.err.contains(word),
+            "{line}: not {word:?}: {}",
+            said.err
+        );
     }
-    assert_eq!(said.err.lines().filter(|line| line.starts_with("smtpwatch: ")).count(), usize::from(status == 1), "{}", said.err);
+    // A line for each reason, and no more.
+    let lines = said
+        .err
+        .lines()
+        .filter(|line| line.starts_with("smtpwatch: "));
+    assert!(lines.count() <= 3, "{line}: {}", said.err);
     assert_eq!(net.firewall(), "", "{line}");
 }
 
@@ -149,12 +238,37 @@ fn without_the_right_it_says_which_is_missing() {
         format!("{before} {} {arguments}", program.display())
     };
     let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
-    refused(&net, &run(nobody, "--source nflog"), 1, &["root", "CAP_NET_ADMIN"]);
+    refused(
+        &net,
+        &run(nobody, "--source nflog"),
+        1,
+        &["root", "CAP_NET_ADMIN"],
+    );
     refused(&net, &run(nobody, "--source kmsg"), 1, &["root"]);
-    refused(&net, &run(nobody, "--source capture:lan0"), 1, &["lan0", "CAP_NET_RAW", "root"]);
-    refused(&net, &run(nobody, "--source auto"), 1, &["nothing can be watched", "nflog", "kmsg", "root"]);
-    refused(&net, &format!("{nobody} {} rules install", program.display()), 1, &["root"]);
-    refused(&net, &format!("{nobody} {} rules remove", program.display()), 1, &["root"]);
+    refused(
+        &net,
+        &run(nobody, "--source capture:lan0"),
+        1,
+        &["lan0", "CAP_NET_RAW", "root"],
+    );
+    refused(
+        &net,
+        &run(nobody, "--source auto"),
+        1,
+        &["nothing can be watched", "nflog", "kmsg", "root"],
+    );
+    refused(
+        &net,
+        &format!("{nobody} {} rules install", program.display()),
+        1,
+        &["root"],
+    );
+    refused(
+        &net,
+        &format!("{nobody} {} rules remove", program.display()),
+        1,
+        &["root"],
+    );
     // CAP_NET_ADMIN alone is enough for the default.
     let alone = "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin";
     let line = run(alone, "--source nflog --for 1s --quiet");
@@ -162,7 +276,10 @@ fn without_the_right_it_says_which_is_missing() {
     assert_eq!(said.status, Some(0), "{said:?}");
     assert_eq!(net.firewall(), "");
     // Without CAP_SYS_ADMIN there are no namespaces to try the rules in.
-    let line = run("setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin", "--source nflog --for 1s --quiet");
+    let line = run(
+        "setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin",
+        "--source nflog --for 1s --quiet",
+    );
     let said = Said::of(&net.on_gateway(&line).output().unwrap());
     assert_eq!((said.status, said.err.as_str()), (Some(0), ""), "{said:?}");
     assert_eq!(net.firewall(), "");
@@ -174,16 +291,51 @@ fn what_is_not_as_it_should_be_is_named() {
     let plain = format!("{SMTPWATCH} {}", arguments(&net));
     let taken = net.path("taken.jsonl");
     fs::write(&taken, "mine").unwrap();
-    refused(&net, &format!("{plain} --record {}", taken.display()), 1, &["taken.jsonl", "another name"]);
+    refused(
+        &net,
+        &format!("{plain} --record {}", taken.display()),
+        1,
+        &["taken.jsonl", "another name"],
+    );
     assert_eq!(fs::read(&taken).unwrap(), b"mine");
-    refused(&net, &format!("{plain} --record /no/such/folder/x"), 1, &["/no/such/folder/x"]);
-    refused(&net, &format!("{plain} --leases /no/such/leases"), 1, &["/no/such/leases", "leases"]);
-    refused(&net, &plain.replace("nflog", "capture:nosuch0"), 1, &["nosuch0", "does not exist"]);
-    refused(&net, &plain.replace("nflog", "nflog,capture:nosuch0"), 1, &["nosuch0", "does not exist"]);
-    refused(&net, &plain.replace("nflog", "nothing"), 2, &["no such source", "capture:INTERFACE"]);
+    refused(
+        &net,
+        &format!("{plain} --record /no/such/folder/x"),
+        1,
+        &["/no/such/folder/x"],
+    );
+    refused(
+        &net,
+        &format!("{plain} --leases /no/such/leases"),
+        1,
+        &["/no/such/leases", "leases"],
+    );
+    refused(
+        &net,
+        &plain.replace("nflog", "capture:nosuch0"),
+        1,
+        &["nosuch0", "does not exist"],
+    );
+    refused(
+        &net,
+        &plain.replace("nflog", "nflog,capture:nosuch0"),
+        1,
+        &["nosuch0", "does not exist"],
+    );
+    refused(
+        &net,
+        &plain.replace("nflog", "nothing"),
+        2,
+        &["no such source", "capture:INTERFACE"],
+    );
     refused(&net, &plain.replace("nflog", "auto,nflog"), 2, &["auto"]);
     refused(&net, &format!("{plain} --for 0s"), 2, &["--for"]);
-    refused(&net, &format!("{plain} --no-rules --keep-rules"), 2, &["--keep-rules"]);
+    refused(
+        &net,
+        &format!("{plain} --no-rules --keep-rules"),
+        2,
+        &["--keep-rules"],
+    );
     let file = net.path("file");
     fs::write(&file, "").unwrap();
     let state = plain.replace("--state-dir -", &format!("--state-dir {}", file.display()));
@@ -199,7 +351,10 @@ fn what_is_not_as_it_should_be_is_named() {
     let said = script(&plain);
     assert_eq!(said.status, Some(1), "{said:?}");
     assert!(said.err.contains("apt install"), "{said:?}");
-    let said = script(&format!("{} --for 1s --quiet", plain.replace("nflog", "capture:lan0")));
+    let said = script(&format!(
+        "{} --for 1s --quiet",
+        plain.replace("nflog", "capture:lan0")
+    ));
     assert_eq!(said.status, Some(0), "{said:?}");
 }
 
@@ -225,8 +380,16 @@ fn a_full_disk_ends_the_history_and_not_the_watch() {
     let ended = watch.end(Signal::SIGTERM);
     assert_eq!(ended.status, Some(1), "{}", ended.err);
     assert_eq!(ended.attempts().len(), 3010);
-    assert!(ended.err.contains("missing from the recording"), "{}", ended.err);
-    assert!(ended.err.contains("missing from the history") || ended.err.contains("history"), "{}", ended.err);
+    assert!(
+        ended.err.contains("missing from the recording"),
+        "{}",
+        ended.err
+    );
+    assert!(
+        ended.err.contains("missing from the history") || ended.err.contains("history"),
+        "{}",
+        ended.err
+    );
     assert!(ended.err.lines().count() < 40, "{}", ended.err);
     assert_eq!(net.firewall(), "");
 }
@@ -235,7 +398,10 @@ fn a_full_disk_ends_the_history_and_not_the_watch() {
 #[test]
 fn an_output_that_cannot_be_written_is_told() {
     let net = Net::new();
-    let script = format!("exec {SMTPWATCH} {} --format json > /dev/full", arguments(&net));
+    let script = format!(
+        "exec {SMTPWATCH} {} --format json > /dev/full",
+        arguments(&net)
+    );
     let mut command = net.on_gateway("bash -c");
     let mut child = command.arg(script).stderr(Stdio::piped()).spawn().unwrap();
     let mut errors = String::new();
@@ -244,6 +410,9 @@ fn an_output_that_cannot_be_written_is_told() {
     }
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(1), "{errors}");
-    assert!(errors.contains("cannot write to standard output: No space left"), "{errors}");
+    assert!(
+        errors.contains("cannot write to standard output: No space left"),
+        "{errors}"
+    );
     assert_eq!(net.firewall(), "");
 }

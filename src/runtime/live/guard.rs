@@ -140,6 +140,8 @@ impl Guard {
     /// Reads the counters, and tells the engine what they have counted since the last time.
     pub(super) fn count(&mut self, core: &mut Core, now: Timestamp) {
         if let Some(post) = &mut self.0 {
+            // They explain what does not arrive.
+            core.tell_losses(now);
             post.count(core, now);
         }
     }

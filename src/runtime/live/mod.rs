@@ -26,8 +26,8 @@ use crate::sys::readiness::Readiness;
 
 pub(crate) use self::core::Core;
 pub(crate) use guard::Guard;
-pub(crate) use printer::Printed;
 use keys::{Keys, Typed};
+pub(crate) use printer::Printed;
 pub(crate) use sink::{Shown, Sink};
 pub(crate) use slots::Slots;
 
@@ -179,7 +179,10 @@ impl Live {
     /// What the rules have matched is read for the last time, what is under way still counts, and the
     /// rules are taken away.
     async fn end(mut self) -> io::Result<Ended> {
-        self.guard.count(&mut self.core, self.clock.now());
+        // What waits since the count before is read first, for else it would seem not to arrive.
+        let now = self.clock.now();
+        self.slots.drain(&mut self.core, now);
+        self.guard.count(&mut self.core, now);
         sleep(UNDER_WAY).await;
         self.news();
         let now = self.clock.now();

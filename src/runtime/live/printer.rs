@@ -1,7 +1,9 @@
 //! What a run prints, written by a thread of its own: whoever reads it slowly, or not at all, holds
 //! nothing up. What does not fit is dropped whole, line by line, and counted.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -30,6 +32,28 @@ pub(super) struct Printer {
     block: Vec<u8>,
     lines: u64,
     dropped: u64,
+}
+
+/// Where somebody writes what a printer is to print.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pen(Rc<RefCell<Vec<u8>>>);
+
+impl Pen {
+    /// What was written since the last call.
+    pub(super) fn take(&self) -> Vec<u8> {
+        self.0.take()
+    }
+}
+
+impl Write for Pen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What became of what was to be printed.
@@ -101,6 +125,11 @@ impl Printer {
             Ok(()) => self.handed += lines,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.dropped += lines,
         }
+    }
+
+    /// Whether all that was handed over is written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.progress.lines.load(Ordering::Relaxed) == self.handed
     }
 
     /// Whether nobody reads any more.
@@ -254,7 +283,10 @@ mod tests {
         let reader = std::thread::spawn(move || while go.send(()).is_ok() {});
         let printed = printer.finish().unwrap();
         reader.join().unwrap();
-        assert!((40_000..64 * 1024).contains(&printed.dropped), "{printed:?}");
+        assert!(
+            (40_000..64 * 1024).contains(&printed.dropped),
+            "{printed:?}"
+        );
         assert!(!printed.is_stuck);
     }
 }

@@ -3,11 +3,14 @@
 use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
-use ratatui::DefaultTerminal;
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::terminal::disable_raw_mode;
 
-use super::printer::{Printed, Printer};
+use super::printer::{Pen, Printed, Printer};
 use crate::engine::{Effect, Engine};
 use crate::model::Timestamp;
+use crate::settings::flags::watch::EventKind;
 use crate::view::{LiveView, Report, event, for_terminal, told};
 
 /// Where a live run is shown.
@@ -16,6 +19,8 @@ pub(crate) struct Sink {
     /// Standard error, beside events.
     aside: Option<Printer>,
     zone: TimeZone,
+    /// The kinds of events that are printed.
+    events: Vec<EventKind>,
     /// Whether alarms are said on standard error at once.
     is_loud: bool,
     /// Whether other news is said there.
@@ -26,9 +31,77 @@ pub(crate) struct Sink {
 }
 
 enum Face {
-    Screen(Box<(DefaultTerminal, LiveView)>),
+    Screen(Box<Screen>),
     Lines(Printer),
     Events(Printer),
+}
+
+/// The live table. What is drawn goes to the terminal by way of a printer: a line that hangs takes
+/// nothing any more, and that must hold nothing up.
+struct Screen {
+    terminal: Terminal<CrosstermBackend<Pen>>,
+    printer: Printer,
+    pen: Pen,
+    view: LiveView,
+}
+
+impl Screen {
+    fn open() -> io::Result<Self> {
+        // Raw mode, the other screen, and both given back where the program fails.
+        drop(ratatui::try_init()?);
+        let pen = Pen::default();
+        Ok(Self {
+            terminal: Terminal::new(CrosstermBackend::new(pen.clone()))?,
+            printer: Printer::start(io::stdout())?,
+            pen,
+            view: LiveView::default(),
+        })
+    }
+
+    /// Draws, where the terminal has taken what was drawn before; answers whether it has.
+    fn draw(&mut self, engine: &Engine, title: &str, zone: &TimeZone) -> bool {
+        if !self.printer.is_idle() {
+            return false;
+        }
+        let Self { terminal, view, .. } = self;
+        // A terminal that is gone ends the run by its signal.
+        let _ = terminal.draw(|frame| view.draw(frame, engine, title, zone));
+        self.print();
+        true
+    }
+
+    fn print(&mut self) {
+        let drawn = self.pen.take();
+        self.printer.line(|to| to.write_all(&drawn));
+        self.printer.flush();
+    }
+
+    fn finish(mut self) -> io::Result<Printed> {
+        let is_shown = self.terminal.show_cursor();
+        self.print();
+        let printed = self.printer.finish();
+        match printed {
+            Ok(Printed {
+                is_stuck: false, ..
+            }) => {
+                is_shown?;
+                ratatui::try_restore()?;
+                Ok(Printed::default())
+            }
+            // To say good-bye to it would wait for ever.
+            Ok(_) => {
+                disable_raw_mode()?;
+                Ok(Printed {
+                    dropped: 0,
+                    is_stuck: true,
+                })
+            }
+            Err(error) => {
+                disable_raw_mode()?;
+                Err(error)
+            }
+        }
+    }
 }
 
 /// How the run is shown.
@@ -48,11 +121,12 @@ impl Sink {
         shown: Shown,
         zone: TimeZone,
         title: String,
+        events: Vec<EventKind>,
         is_loud: bool,
         is_quiet: bool,
     ) -> io::Result<Self> {
         let face = match shown {
-            Shown::Screen => Face::Screen(Box::new((ratatui::try_init()?, LiveView::default()))),
+            Shown::Screen => Face::Screen(Box::new(Screen::open()?)),
             Shown::Lines => Face::Lines(Printer::start(io::stdout())?),
             Shown::Events => Face::Events(Printer::start(io::stdout())?),
         };
@@ -67,6 +141,7 @@ impl Sink {
             is_loud,
             is_quiet,
             title,
+            events,
             has_news: true,
         })
     }
@@ -87,7 +162,9 @@ impl Sink {
     /// Shows what followed from an input.
     pub(super) fn show(&mut self, effect: &Effect, engine: &Engine, now: Timestamp) {
         self.has_news = true;
-        if let Face::Events(printer) = &mut self.face {
+        if let Face::Events(printer) = &mut self.face
+            && self.events.contains(&event::kind(effect))
+        {
             printer.line(|to| event::write(effect, engine, now, to));
         }
         if let Some((text, is_alarm)) = told(effect, engine) {
@@ -97,7 +174,7 @@ impl Sink {
 
     fn tell(&mut self, text: &str, is_alarm: bool, time: Timestamp) {
         match &mut self.face {
-            Face::Screen(screen) => screen.1.say(time, &self.zone, text, is_alarm),
+            Face::Screen(screen) => screen.view.say(time, &self.zone, text, is_alarm),
             Face::Lines(printer) => {
                 let kind = if is_alarm { "ALERT " } else { "" };
                 printer.line(|to| writeln!(to, "{time} {kind}{}", for_terminal(text)));
@@ -123,10 +200,7 @@ impl Sink {
     pub(super) fn refresh(&mut self, engine: &Engine) {
         match &mut self.face {
             Face::Screen(screen) if self.has_news => {
-                let (terminal, view) = screen.as_mut();
-                // A terminal that is gone ends the run by its signal.
-                let _ = terminal.draw(|frame| view.draw(frame, engine, &self.title, &self.zone));
-                self.has_news = false;
+                self.has_news = !screen.draw(engine, &self.title, &self.zone);
             }
             Face::Events(printer) | Face::Lines(printer) => printer.flush(),
             Face::Screen(_) => {}
@@ -146,13 +220,12 @@ impl Sink {
         // Where standard error is gone or stuck there is nobody to tell.
         let aside = self.aside.map(Printer::finish);
         let mut printed = match self.face {
-            Face::Screen(_) => {
-                ratatui::try_restore()?;
-                Printed::default()
-            }
+            Face::Screen(screen) => screen.finish()?,
             Face::Lines(printer) => printer.finish()?,
             Face::Events(mut printer) => {
-                printer.line(|to| event::write_report(report, now, to));
+                if self.events.contains(&EventKind::Report) {
+                    printer.line(|to| event::write_report(report, now, to));
+                }
                 printer.finish()?
             }
         };

@@ -108,9 +108,11 @@ impl Slots {
         }
     }
 
-    /// Opens again what has failed.
+    /// Opens again what has failed; to be called each second. A capture whose interface goes while
+    /// nothing comes in has an error to tell, which wakes nobody: it is read, too.
     pub(super) fn retry(&mut self, core: &mut Core, now: Timestamp) {
         for slot in &mut self.all {
+            slot.has_more |= matches!(slot.source, SourceName::Capture(_)) && slot.live.is_some();
             if slot.live.is_none()
                 && let Ok(live) = open(slot.source, &self.options)
             {
