@@ -104,7 +104,11 @@ impl Live {
                         break;
                     }
                 }
-                () = self.guard.changed() => self.guard.look(&mut self.core, &self.clock),
+                () = self.guard.changed() => {
+                    self.guard.look(&mut self.core, &self.clock);
+                    let now = self.clock.now();
+                    self.core.sink().print(now);
+                }
                 ready = inventory.wait() => {
                     ready?;
                     self.news();
@@ -136,6 +140,7 @@ impl Live {
         self.news();
         let now = self.clock.now();
         self.slots.read(place, &mut self.core, now);
+        self.core.sink().print(now);
     }
 
     /// Hands in what the network has to say of itself.

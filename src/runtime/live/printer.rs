@@ -114,6 +114,14 @@ impl Printer {
         }
     }
 
+    /// Hands over what there is, where what came before it is written. Else it goes with what comes
+    /// next: many small blocks would take up the room of large ones.
+    pub(super) fn hand_on(&mut self) {
+        if self.is_idle() {
+            self.flush();
+        }
+    }
+
     /// Hands over what there is.
     pub(super) fn flush(&mut self) {
         if self.block.is_empty() {

@@ -13,6 +13,9 @@ use crate::model::Timestamp;
 use crate::settings::flags::watch::EventKind;
 use crate::view::{LiveView, Report, event, for_terminal, told};
 
+/// Microseconds between two times that something is printed, ticks apart.
+const PRINTED_EVERY: i64 = 50_000;
+
 /// Where a live run is shown.
 pub(crate) struct Sink {
     face: Face,
@@ -28,6 +31,7 @@ pub(crate) struct Sink {
     /// What runs, in a few words.
     title: String,
     has_news: bool,
+    printed: Timestamp,
 }
 
 enum Face {
@@ -143,6 +147,7 @@ impl Sink {
             title,
             events,
             has_news: true,
+            printed: Timestamp::default(),
         })
     }
 
@@ -196,18 +201,31 @@ impl Sink {
         self.tell(text, false, now);
     }
 
-    /// Hands on what is waiting, and draws the screen anew where there is something new.
-    pub(super) fn refresh(&mut self, engine: &Engine) {
-        match &mut self.face {
-            Face::Screen(screen) if self.has_news => {
-                self.has_news = !screen.draw(engine, &self.title, &self.zone);
-            }
-            Face::Events(printer) | Face::Lines(printer) => printer.flush(),
-            Face::Screen(_) => {}
+    /// Prints what is new, unless that was done a moment ago: the next tick does, then.
+    pub(super) fn print(&mut self, now: Timestamp) {
+        if now.micros_since(self.printed) >= PRINTED_EVERY {
+            self.printed = now;
+            self.hand_on();
+        }
+    }
+
+    fn hand_on(&mut self) {
+        if let Face::Events(printer) | Face::Lines(printer) = &mut self.face {
+            printer.hand_on();
         }
         if let Some(aside) = &mut self.aside {
-            aside.flush();
+            aside.hand_on();
         }
+    }
+
+    /// Hands on what is waiting, and draws the screen anew where there is something new.
+    pub(super) fn refresh(&mut self, engine: &Engine) {
+        if let Face::Screen(screen) = &mut self.face
+            && self.has_news
+        {
+            self.has_news = !screen.draw(engine, &self.title, &self.zone);
+        }
+        self.hand_on();
     }
 
     /// Draws anew at the next occasion, for the terminal has another size.
