@@ -685,7 +685,6 @@ mod capture {
         let lab = Lab::new();
         let batch = lab.on_gateway(|| {
             let mut source = open_capture("eth1").unwrap();
-            let name = SourceName::Capture(Interface::new(b"eth1"));
             let hop_by_hop = [6, 0, 1, 4, 0, 0, 0, 0];
             lab.send(&[
                 Syn::numbered(1).frame_v4(),
