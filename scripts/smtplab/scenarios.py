@@ -64,15 +64,20 @@ class Run:
         self.children[system.fork(run, self.lab.namespace(name))] = f"{name} (forging)"
 
     def serve(self, name, service):
-        """Starts what works for a machine until the run ends: `service(client)`."""
+        """Starts what works for a machine until the run ends, and waits until it does.
+
+        `service(client, ready)` runs in the machine's namespace, and calls `ready`.
+        """
         path = self.output(name)
+        machine = plan.MACHINES[name]
 
-        def run():
-            machine = plan.MACHINES[name]
+        def run(ready):
             with open(path, "w") as output:
-                asyncio.run(service(traffic.Client(machine, self.lab.address4(machine), output)))
+                asyncio.run(service(traffic.Client(machine, self.lab.address4(machine), output), ready))
 
-        self.services.append(system.fork(run, self.lab.namespace(name)))
+        child, pipe = services.reported(lambda ready: system.fork(lambda: run(ready), self.lab.namespace(name)))
+        self.services.append(child)
+        services.await_report(pipe, f"what serves on {name}")
 
     def nft(self, text):
         """Loads rules on the gateway, as its admin would; answers the process that did it."""
@@ -239,11 +244,11 @@ def ipv6_bot(run):
 def redirect(run):
     """The gateway takes all of port 25 into its own proxy, which passes it on to the provider."""
 
-    async def proxy(client):
+    async def proxy(client, ready):
         async def pass_on():
             await client.attempt(plan.SMARTHOSTS[0].v4)
 
-        await services.serve([2525], accepted=pass_on)
+        await services.serve([2525], accepted=pass_on, ready=ready)
 
     run.serve("gw", proxy)
     table = "table inet lab_proxy"

@@ -236,6 +236,13 @@ def reported(start):
     return child, read
 
 
+def await_report(pipe, what):
+    """Waits until what `reported` started is ready."""
+    with os.fdopen(pipe, "rb") as reports:
+        if reports.read(1) != b".":
+            raise LabError(f"{what}: did not start")
+
+
 def start_all(lab):
     """Starts every service and waits until each works; answers names by process id."""
     log = lab.path("services.log")
@@ -253,9 +260,7 @@ def start_all(lab):
         if machine.place == "lan" and machine.v4 is None:
             lease(lab, machine)
     for pipe, name in pipes.items():
-        if os.read(pipe, 1) != b".":
-            raise LabError(f"{name}: did not start, see {log}")
-        os.close(pipe)
+        await_report(pipe, f"{name} (see {log})")
     return children
 
 

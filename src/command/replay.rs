@@ -3,7 +3,7 @@
 use super::output::{deliver, overwrites};
 use super::{FAILED, USAGE, is_broken_pipe, say};
 use crate::recording::Player;
-use crate::runtime::{Replayed, clock, replay};
+use crate::runtime::{Replayed, replay};
 use crate::settings::flags::{Format, Replay as Flags};
 use crate::view::{self, Layout, Report, event};
 
@@ -36,14 +36,17 @@ pub(super) fn run(flags: &Flags) -> u8 {
                 Format::Table | Format::Csv => Ok(()),
             })?;
             let report = report(flags, &replayed);
-            error = replayed.error;
             let layout = Layout {
                 zone: flags.zone(),
                 top: flags.top,
                 width,
             };
+            let at = replayed.engine.wall(replayed.at);
+            error = replayed.error;
             match format {
-                Format::Json => to.flush(),
+                // A part of a run has no end to report.
+                Format::Json if error.is_some() => to.flush(),
+                Format::Json => event::write_report(&report, at, to),
                 Format::Table => view::table(&report, &layout, to),
                 Format::Csv => view::csv(&report, to),
             }
@@ -65,10 +68,14 @@ pub(super) fn run(flags: &Flags) -> u8 {
     }
 }
 
-/// The report that the run ends with; what limits it is said.
+/// The report that the run ended with; what limits it is said.
 fn report(flags: &Flags, replayed: &Replayed) -> Report {
-    let outcomes = std::slice::from_ref(&replayed.outcome);
-    let report = Report::new(&replayed.engine, outcomes, clock::now(), flags.top);
+    let report = Report::new(
+        &replayed.engine,
+        &[],
+        replayed.engine.wall(replayed.at),
+        flags.top,
+    );
     report.notes.lines.iter().for_each(|line| say(line));
     report
 }

@@ -65,6 +65,7 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
         shown(flags),
         flags.zone(),
         eyes.title.clone(),
+        flags.events(),
         flags.mode == Mode::Alert,
         flags.quiet,
     )
@@ -120,11 +121,11 @@ impl Eyes {
             match Self::of(&[source], flags, settings) {
                 Ok(eyes) => {
                     let why = match reasons.as_slice() {
-                        [] => "it loses least".to_owned(),
+                        [] => "it loses least, and works here".to_owned(),
                         reasons => reasons.join("; "),
                     };
                     if !flags.quiet {
-                        say(&format!("source {source}: {why}"));
+                        say(&format!("source {source} ({why})"));
                     }
                     return Ok(eyes);
                 }

@@ -22,7 +22,7 @@ pub use destinations::Destinations;
 pub use devices::{Device, DeviceDestinations};
 pub use facts::Facts;
 pub use health::{Health, SourceHealth};
-pub use sentence::{because, called, grouped, spoken};
+pub use sentence::{because, because_of, called, grouped, spoken};
 pub use spoofed::{Spoofed, Spoofer};
 pub use unclaimed::{Advice, Unclaimed};
 

@@ -22,6 +22,13 @@ pub fn because(device: &Device) -> String {
     device.facts(0).because()
 }
 
+/// Why `finding` was told of `device`, in one sentence.
+pub fn because_of(device: &Device, finding: &Finding) -> String {
+    let mut facts = device.facts(0);
+    facts.findings = vec![*finding];
+    facts.because()
+}
+
 fn name(
     mac: Option<Mac>,
     hostname: Option<&str>,

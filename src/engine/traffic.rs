@@ -8,7 +8,7 @@ use crate::model::{
     Clock, Interface, LossKind, Mac, Notice, Observation, RuleId, SourceName, Timestamp, Tuple,
 };
 
-/// Numbers that look like chance (SplitMix64, Steele et al. 2014).
+/// Numbers that look like chance (`SplitMix64`, Steele et al. 2014).
 struct Numbers(u64);
 
 impl Numbers {
@@ -90,9 +90,9 @@ fn syn(numbers: &mut Numbers, time: Timestamp) -> Observation {
             },
             destination_port: port,
         },
-        isn: (who % 2 == 0).then(|| u32::from(numbers.octet(9))),
-        ip_id: (who % 3 == 0).then_some(7),
-        mac: (who % 4 != 0).then_some(Mac([2, 0, 0, 0, 0, who])),
+        isn: who.is_multiple_of(2).then(|| u32::from(numbers.octet(9))),
+        ip_id: who.is_multiple_of(3).then_some(7),
+        mac: (!who.is_multiple_of(4)).then_some(Mac([2, 0, 0, 0, 0, who])),
         interface: Interface::new(if who == 5 { b"eth2" } else { b"eth1" }),
         ttl: Some(63),
         vlan: None,

@@ -26,6 +26,16 @@ impl Detector {
     }
 }
 
+impl Detector {
+    /// What its findings amount to.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::Burst => Verdict::Infected,
+            Self::Volume => Verdict::Suspicious,
+        }
+    }
+}
+
 impl fmt::Display for Detector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -70,10 +80,7 @@ impl Verdict {
     pub fn of(findings: &[Finding]) -> Self {
         findings
             .iter()
-            .map(|finding| match finding.detector {
-                Detector::Burst => Self::Infected,
-                Detector::Volume => Self::Suspicious,
-            })
+            .map(|finding| finding.detector.verdict())
             .max()
             .unwrap_or(Self::Normal)
     }

@@ -76,16 +76,6 @@ impl Player {
         &self.header
     }
 
-    /// Its name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Bytes read so far.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// Where the recording turned out to be cut: what to say about it.
     pub(crate) fn cut(&self) -> Option<String> {
         self.is_cut.then(|| {

@@ -3,17 +3,16 @@
 use std::io;
 
 use crate::attribution::leases::LeaseBook;
-use crate::engine::{Effect, Engine, Input};
+use crate::engine::{Effect, Engine};
 use crate::model::Timestamp;
 use crate::recording::{Player, RecordingError};
-use crate::source::Outcome;
 
 /// What came of it.
 pub(crate) struct Replayed {
     /// The engine, with all that it knows.
     pub(crate) engine: Engine,
-    /// What was read.
-    pub(crate) outcome: Outcome,
+    /// The time that the last input bears.
+    pub(crate) at: Timestamp,
     /// Why it ended early.
     pub(crate) error: Option<RecordingError>,
 }
@@ -25,7 +24,7 @@ pub(crate) fn replay(
 ) -> io::Result<Replayed> {
     let header = player.header();
     let mut engine = Engine::new(header.settings.clone(), LeaseBook::default(), header.seed);
-    let mut outcome = Outcome::named(player.name().to_owned(), "recording");
+    let mut at = header.started_at;
     let mut error = None;
     for recorded in player.by_ref() {
         let (now, input) = match recorded {
@@ -35,17 +34,11 @@ pub(crate) fn replay(
                 break;
             }
         };
-        outcome.records += 1;
-        outcome.matched += u64::from(matches!(input, Input::Syn(_) | Input::LateSyn(_)));
+        at = now;
         engine.handle(input, now);
         for effect in engine.effects() {
             each(effect, &engine, now)?;
         }
     }
-    outcome.bytes = player.bytes();
-    Ok(Replayed {
-        engine,
-        outcome,
-        error,
-    })
+    Ok(Replayed { engine, at, error })
 }

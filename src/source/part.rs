@@ -44,15 +44,6 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Of an input of that name and kind, of which nothing has been read.
-    pub(crate) fn named(name: String, kind: &'static str) -> Self {
-        Self {
-            name,
-            kind,
-            ..Self::default()
-        }
-    }
-
     /// Whether it turned out to be no log at all.
     pub(crate) fn is_no_log(&self) -> bool {
         self.is_text

@@ -587,9 +587,9 @@ fn moment() -> std::time::Instant {
 /// far above what is measured, for unoptimised builds on busy machines.
 #[test]
 fn gathering_is_cheap() {
+    type Make<'a> = &'a dyn Fn(u32) -> Input;
     let count: u32 = if is_soak() { 1_000_000 } else { 50_000 };
     let micro = |i: u32| START.plus_micros(i64::from(i) * 10);
-    type Make<'a> = &'a dyn Fn(u32) -> Input;
     let cases: [(&str, Make<'_>); 3] = [
         ("new servers", &|i| syn(micro(i), 1, i, 4000)),
         ("repeated", &|i| syn(micro(i), 1, i % 100, 4000)),

@@ -10,8 +10,9 @@ use serde::Serialize;
 use sha1::{Digest, Sha1};
 
 use super::{Report, told};
-use crate::engine::{Device, Effect, Engine, because};
+use crate::engine::{Device, Effect, Engine, because_of};
 use crate::model::{DeviceId, Finding, Notice, Observation, Timestamp, Tuple};
+use crate::settings::flags::watch::EventKind;
 
 /// The schema's name.
 const SCHEMA: &str = "smtpwatch.event.v1";
@@ -90,6 +91,18 @@ struct Loss {
     source: String,
     kind: String,
     events: u64,
+}
+
+/// The kind of event that tells of `effect`.
+pub(crate) fn kind(effect: &Effect) -> EventKind {
+    match effect {
+        Effect::Attempt { .. } => EventKind::Attempt,
+        Effect::Spoofed { .. } => EventKind::Spoofed,
+        Effect::Found { .. } => EventKind::Finding,
+        Effect::Shared { .. } => EventKind::Shared,
+        Effect::Lost { .. } => EventKind::Loss,
+        Effect::Health(_) => EventKind::Health,
+    }
 }
 
 /// Writes what followed from an input at `now`, a line for each effect.
@@ -221,7 +234,7 @@ impl EventFinding {
             score: finding.score,
             threshold: finding.threshold,
             at_attempt: finding.at_attempt,
-            because: because(device),
+            because: because_of(device, finding),
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::model::{Direction, Timestamp, Verdict};
 
 /// Messages that are kept for the screen.
 const MAX_MESSAGES: usize = 100;
+/// Characters of a name or an address at the most: an IPv6 address has up to 39.
+const MAX_CELL: usize = 39;
 /// Lines that the messages take at the most.
 const MESSAGE_LINES: u16 = 8;
 
@@ -115,7 +117,7 @@ fn header<'a>(engine: &Engine, title: &str) -> Paragraph<'a> {
     };
     Paragraph::new(vec![
         Line::from(vec![
-            Span::raw("smtpwatch ").bold(),
+            Span::raw("smtpwatch: ").bold(),
             Span::raw(terminal(title)),
             Span::raw("  (q quits)").dim(),
         ]),
@@ -128,8 +130,13 @@ fn devices(frame: &mut Frame<'_>, area: Rect, engine: &Engine, zone: &TimeZone) 
     let rows = worst(engine, room);
     let widths = [
         Constraint::Length(10),
-        Constraint::Min(15),
-        Constraint::Min(12),
+        Constraint::Length(widest(&rows, 15, |device| address(device).chars().count())),
+        Constraint::Length(widest(&rows, 4, |device| {
+            device
+                .hostname
+                .as_deref()
+                .map_or(1, |name| terminal(name).chars().count())
+        })),
         Constraint::Length(17),
         Constraint::Length(8),
         Constraint::Length(9),
@@ -137,15 +144,31 @@ fn devices(frame: &mut Frame<'_>, area: Rect, engine: &Engine, zone: &TimeZone) 
         Constraint::Length(8),
         Constraint::Length(8),
     ];
-    let header = [
-        "VERDICT", "DEVICE", "NAME", "MAC", "IN", "ATTEMPTS", "SERVERS", "PEAK/MIN", "LAST",
-    ];
-    let header = Row::new(header).style(Style::new().add_modifier(Modifier::DIM));
+    let texts = ["VERDICT", "DEVICE", "NAME", "MAC", "IN"].map(Line::from);
+    let numbers =
+        ["ATTEMPTS", "SERVERS", "PEAK/MIN"].map(|title| Line::from(title).right_aligned());
+    let titles = texts.into_iter().chain(numbers).chain([Line::from("LAST")]);
+    let header = Row::new(titles.map(Cell::from)).style(Style::new().add_modifier(Modifier::DIM));
     let rows = rows.into_iter().map(|device| row(device, engine, zone));
     frame.render_widget(
-        Table::new(rows, widths).header(header).column_spacing(1),
+        Table::new(rows, widths).header(header).column_spacing(2),
         area,
     );
+}
+
+/// As wide as the widest, between `least` and what a long name may take.
+fn widest(devices: &[&Device], least: usize, width: impl Fn(&Device) -> usize) -> u16 {
+    let widest = devices.iter().map(|device| width(device)).max();
+    let width = widest.unwrap_or(0).clamp(least, MAX_CELL);
+    u16::try_from(width).unwrap_or(u16::MAX)
+}
+
+/// The address it was seen with last.
+fn address(device: &Device) -> String {
+    match device.addresses.last() {
+        Some(address) => address.to_string(),
+        None => device.key.to_string(),
+    }
 }
 
 /// The `count` devices with the worst verdicts and the most attempts.
@@ -166,14 +189,10 @@ fn row<'a>(device: &Device, engine: &Engine, zone: &TimeZone) -> Row<'a> {
         Verdict::Suspicious => Style::new().fg(Color::Yellow),
         Verdict::Normal => Style::new(),
     };
-    let address = match device.addresses.last() {
-        Some(address) => address.to_string(),
-        None => device.key.to_string(),
-    };
     let destinations = device.destinations();
     Row::new([
         text(&device.verdict().to_string()),
-        text(&address),
+        text(&address(device)),
         text(device.hostname.as_deref().unwrap_or("-")),
         text(&device.mac().map_or("-".to_owned(), |mac| mac.to_string())),
         text(

@@ -1,8 +1,8 @@
 //! What limits an answer, said in notes for standard error, and in the exit status.
 
 use super::notice;
-use crate::engine::{Advice, Engine, Spoofer};
-use crate::model::{Direction, MICROS_PER_SECOND, Scope, Timestamp, Verdict};
+use crate::engine::{Advice, Engine, SourceHealth, Spoofer, grouped};
+use crate::model::{Direction, MICROS_PER_SECOND, Scope, SourceName, Timestamp, Verdict};
 use crate::source::Outcome;
 use crate::store::Past;
 
@@ -52,6 +52,9 @@ impl Notes {
         }
         for outcome in outcomes {
             notes.input(outcome);
+        }
+        for source in engine.health().sources() {
+            notes.source(source);
         }
         if !outcomes.is_empty() && outcomes.iter().all(|outcome| outcome.records == 0) {
             notes.say(format!(
@@ -168,6 +171,38 @@ impl Notes {
             ));
         }
         notes
+    }
+
+    /// A source of a live run.
+    fn source(&mut self, source: &SourceHealth) {
+        let name = source.source;
+        let mut how: Vec<String> = source
+            .lost
+            .iter()
+            .map(|(kind, events)| format!("{kind} {}", grouped(*events)))
+            .collect();
+        if source.unseen > 0 {
+            how.push(format!(
+                "matched by the rule and never read {}",
+                grouped(source.unseen)
+            ));
+        }
+        if !how.is_empty() {
+            self.blind(format!(
+                "{name}: {} packets were not seen ({}); counts are too low",
+                grouped(source.missed()),
+                how.join(", ")
+            ));
+        }
+        if source.events == 0 && source.matched.is_none() && !matches!(name, SourceName::Capture(_))
+        {
+            self.say(format!(
+                "{name}: nothing arrived, and no rule of ours feeds it: is there another's?"
+            ));
+        }
+        if !source.is_open {
+            self.blind(format!("{name}: did not work at the end"));
+        }
     }
 
     fn input(&mut self, outcome: &Outcome) {

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use crate::engine::{Effect, Engine, because, called, grouped, spoken};
+use crate::engine::{Effect, Engine, because_of, called, grouped, spoken};
 use crate::model::{Notice, Observation, Spoof};
 
 /// `effect` in a sentence, where it is worth one, and whether it is an alarm; names in it may be
 /// hostile.
 pub(crate) fn told(effect: &Effect, engine: &Engine) -> Option<(String, bool)> {
     match effect {
-        Effect::Found { device, .. } => {
-            let device = engine.device(*device)?;
-            Some((format!("{}: {}", device.verdict(), because(device)), true))
+        Effect::Found { device, finding } => {
+            let why = because_of(engine.device(*device)?, finding);
+            Some((format!("{}: {why}", finding.detector.verdict()), true))
         }
         Effect::Lost {
             source,

@@ -65,10 +65,13 @@ pub(super) struct Input {
     pub(super) skipped: BTreeMap<&'static str, u64>,
     /// `exact`, `approximate` (told from uptimes) or `none`.
     pub(super) clock: &'static str,
-    /// Messages that the logger says it lost.
+    /// Messages that the logger says it lost; live, packets that were not seen.
     pub(super) lost: u64,
     /// Records whose stamp was far off and was replaced.
     pub(super) bad_time: u64,
+    /// Whether it was watched as it happened.
+    #[serde(skip)]
+    pub(super) is_live: bool,
 }
 
 /// What was counted over all devices.
@@ -302,6 +305,7 @@ impl Input {
             },
             lost: outcome.lost,
             bad_time: outcome.bad_time,
+            is_live: false,
         }
     }
 
@@ -311,7 +315,7 @@ impl Input {
             name: source.source.to_string(),
             kind: match source.source {
                 SourceName::Nflog => "nflog",
-                SourceName::Kmsg => "netfilter",
+                SourceName::Kmsg => "kmsg",
                 SourceName::Capture(_) => "capture",
             },
             bytes: 0,
@@ -321,6 +325,7 @@ impl Input {
             clock: "exact",
             lost: source.missed(),
             bad_time: 0,
+            is_live: true,
         }
     }
 
@@ -335,6 +340,7 @@ impl Input {
             clock: "exact",
             lost: past.lost.iter().map(|lost| lost.events).sum(),
             bad_time: 0,
+            is_live: false,
         }
     }
 }

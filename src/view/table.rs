@@ -72,6 +72,7 @@ fn answer(report: &Report) -> (Style, String) {
         .map(ReportDevice::called)
         .collect();
     let records: u64 = report.inputs.iter().map(|input| input.records).sum();
+    let is_live = report.inputs.iter().any(|input| input.is_live);
     let warning = style(Verdict::Suspicious).bold();
     match (infected.as_slice(), report.totals.suspicious) {
         ([one], _) => (
@@ -84,7 +85,7 @@ fn answer(report: &Report) -> (Style, String) {
             (style(Verdict::Infected).bold(), answer)
         }
         ([], _) if report.inputs.is_empty() => (warning, "Nothing could be read".to_owned()),
-        ([], _) if records == 0 => (
+        ([], _) if records == 0 && !is_live => (
             warning,
             "No packet record was found: this says nothing about any device".to_owned(),
         ),
@@ -255,6 +256,17 @@ fn inputs(report: &Report, to: &mut dyn Write) -> io::Result<()> {
 }
 
 fn input_line(input: &Input) -> String {
+    if input.is_live {
+        let mut line = format!(
+            "{}: {} to a watched port",
+            terminal(&input.name),
+            plural(input.records, "SYN")
+        );
+        if input.lost > 0 {
+            line += &format!("; not seen: {}", grouped(input.lost));
+        }
+        return line;
+    }
     let mut line = format!(
         "{}: {}, {}, {} to a watched port",
         terminal(&input.name),

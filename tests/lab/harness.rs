@@ -175,6 +175,8 @@ impl Truth {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) name: String,
+    /// Where it stands: "lan", "router" or "ap" (behind them), "tunnel", "gateway".
+    pub(crate) place: String,
     /// The gateway's interface its packets come in by; none for the gateway itself.
     pub(crate) interface: Option<String>,
     pub(crate) mac: Option<String>,

@@ -1,4 +1,5 @@
-//! The lab of `scripts/lab`: that it sends what it says, and that nothing of it is left behind.
+//! The lab of `scripts/lab`: that it sends what it says, that `smtpwatch watch` on its gateway tells
+//! the same by every source, and that nothing of it is left behind.
 //!
 //! Needs root. Where there is none it fails, and says so, unless `SMTPWATCH_NO_ROOT=1` says that
 //! this is known. Each test has a lab of its own, so that they run side by side, twice at once too; a lab
@@ -13,3 +14,5 @@ mod harness;
 mod lifecycle;
 mod oracle;
 mod scenarios;
+mod verdicts;
+mod watcher;

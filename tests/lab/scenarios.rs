@@ -1,25 +1,36 @@
-//! Each scenario sends what it says: its truth against what nft saw, to the last connection.
+//! Each scenario sends what it says: its truth against what nft saw, to the last connection; and
+//! every source of `smtpwatch watch` says the same of the same traffic.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::harness::{Connection, Families, Lab, Truth, has_root};
 use crate::oracle::{Key, Oracle, Place, key};
+use crate::verdicts;
+use crate::watcher::Watcher;
 
 /// Runs a scenario, and compares its truth with what came to the gateway.
 fn checked(scenario: &str) -> Option<(Truth, BTreeMap<Key, u64>)> {
     if !has_root() {
         return None;
     }
-    let lab = Lab::up(&[]);
+    let lab = Lab::up(&["--kmsg"]);
     let oracle = Oracle::count(&lab, Place::Gateway);
+    let watchers = [
+        Watcher::nflog(&lab),
+        Watcher::kmsg(&lab),
+        Watcher::capture(&lab, "lan0"),
+    ];
     let truth = lab.run(scenario);
     let seen = oracle.seen();
     assert_same(&said(&truth), &seen);
+    for watcher in watchers {
+        verdicts::assert_right(&truth, &watcher.finish());
+    }
     Some((truth, seen))
 }
 
 /// What should have come in by lan0 and wg0.
-fn said(truth: &Truth) -> BTreeSet<Key> {
+fn said(truth: &Truth) -> BTreeMap<Key, &Connection> {
     let by_inside = truth
         .machines
         .iter()
@@ -28,14 +39,17 @@ fn said(truth: &Truth) -> BTreeSet<Key> {
         .flat_map(|machine| &machine.connections)
         .chain(&truth.forged)
         .filter(|connection| connection.vlan.is_none())
-        .map(|connection| key(connection, true))
+        .map(|connection| (key(connection, true), connection))
         .collect()
 }
 
-fn assert_same(said: &BTreeSet<Key>, seen: &BTreeMap<Key, u64>) {
-    let seen: BTreeSet<Key> = seen.keys().cloned().collect();
-    let missing: Vec<_> = said.difference(&seen).collect();
-    let more: Vec<_> = seen.difference(said).collect();
+fn assert_same(said: &BTreeMap<Key, &Connection>, seen: &BTreeMap<Key, u64>) {
+    let missing: Vec<_> = said
+        .iter()
+        .filter(|(key, _)| !seen.contains_key(key))
+        .map(|(_, connection)| connection)
+        .collect();
+    let more: Vec<_> = seen.keys().filter(|key| !said.contains_key(key)).collect();
     assert!(
         missing.is_empty() && more.is_empty() && !said.is_empty(),
         "not seen: {missing:?}; not said: {more:?}"
@@ -259,13 +273,14 @@ fn rules_are_flushed_while_a_bot_sends() {
     let lab = Lab::up(&[]);
     // On the gateway the oracle would be flushed, too.
     let oracle = Oracle::count(&lab, Place::Sender("bot"));
+    let watcher = Watcher::nflog(&lab);
     let truth = lab.run("flush");
     let sent = &truth.machine("bot").connections;
     assert_eq!(sent.len(), 250);
     assert_same(
         &sent
             .iter()
-            .map(|connection| key(connection, false))
+            .map(|connection| (key(connection, false), connection))
             .collect(),
         &oracle.seen(),
     );
@@ -275,4 +290,24 @@ fn rules_are_flushed_while_a_bot_sends() {
         .filter(|event| event["what"] == "flush" && event["pid"].as_u64() > Some(1))
         .collect();
     assert_eq!(flushes.len(), 2, "{:?}", truth.events);
+    let watched = watcher.finish();
+    verdicts::assert_nothing_wrong(&truth, &watched);
+    // What came in 100 ms, twice, at 50 a second; and one for the moment of the flush itself.
+    let unseen = sent.len() - watched.attempts().count();
+    assert!(unseen <= 12, "{unseen} attempts were not seen");
+    for flush in flushes {
+        let pid = flush["pid"].as_u64().unwrap();
+        assert!(watched.blames(pid, "nft"), "{pid}: {watched:?}");
+    }
+}
+
+#[test]
+fn two_sources_at_once_count_an_attempt_once() {
+    if !has_root() {
+        return;
+    }
+    let lab = Lab::up(&[]);
+    let watcher = Watcher::start(&lab, &["--source", "nflog,capture:lan0"]);
+    let truth = lab.run("bot");
+    verdicts::assert_right(&truth, &watcher.finish());
 }

@@ -139,7 +139,7 @@ impl Post {
         for change in self.changes() {
             match change {
                 Change::Committed(commit) if self.may_concern_us(&commit) => {
-                    suspect = Some(commit.by)
+                    suspect = Some(commit.by);
                 }
                 Change::Committed(_) => {}
                 Change::Missed => suspect = suspect.or(Some(None)),

@@ -9,12 +9,15 @@ use ratatui::DefaultTerminal;
 use super::printer::Printer;
 use crate::engine::{Effect, Engine};
 use crate::model::Timestamp;
+use crate::settings::flags::watch::EventKind;
 use crate::view::{LiveView, Report, event, for_terminal, told};
 
 /// Where a live run is shown.
 pub(crate) struct Sink {
     face: Face,
     zone: TimeZone,
+    /// The kinds of events that are printed.
+    events: Vec<EventKind>,
     /// Whether alarms are said on standard error at once.
     is_loud: bool,
     /// Whether other news is said there.
@@ -47,6 +50,7 @@ impl Sink {
         shown: Shown,
         zone: TimeZone,
         title: String,
+        events: Vec<EventKind>,
         is_loud: bool,
         is_quiet: bool,
     ) -> io::Result<Self> {
@@ -61,6 +65,7 @@ impl Sink {
             is_loud,
             is_quiet,
             title,
+            events,
             has_news: true,
         })
     }
@@ -81,7 +86,9 @@ impl Sink {
     /// Shows what followed from an input.
     pub(super) fn show(&mut self, effect: &Effect, engine: &Engine, now: Timestamp) {
         self.has_news = true;
-        if let Face::Events(printer) = &mut self.face {
+        if let Face::Events(printer) = &mut self.face
+            && self.events.contains(&event::kind(effect))
+        {
             printer.line(|to| event::write(effect, engine, now, to));
         }
         if let Some((text, is_alarm)) = told(effect, engine) {
@@ -149,7 +156,9 @@ impl Sink {
             }
             Face::Lines => Ok(0),
             Face::Events(mut printer) => {
-                printer.line(|to| event::write_report(report, now, to));
+                if self.events.contains(&EventKind::Report) {
+                    printer.line(|to| event::write_report(report, now, to));
+                }
                 printer.finish()
             }
         }

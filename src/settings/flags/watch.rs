@@ -38,6 +38,9 @@ pub struct Watch {
     /// Short for --format json.
     #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// With --format json, the kinds of events to print.
+    #[arg(long, value_enum, value_name = "KIND", value_delimiter = ',')]
+    events: Vec<EventKind>,
     /// What counts.
     #[command(flatten)]
     pub counting: Counting,
@@ -145,7 +148,35 @@ pub enum Format {
     Json,
 }
 
+/// The kinds of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EventKind {
+    /// A connection was tried.
+    Attempt,
+    /// A connection was tried from an address that is not the sender's.
+    Spoofed,
+    /// A detector has something to say.
+    Finding,
+    /// Several machines stand behind a device.
+    Shared,
+    /// Events were lost.
+    Loss,
+    /// The means of seeing changed.
+    Health,
+    /// The report at the end.
+    Report,
+}
+
 impl Watch {
+    /// The kinds of events to print: all, where none are named.
+    pub fn events(&self) -> Vec<EventKind> {
+        if self.events.is_empty() {
+            EventKind::value_variants().to_vec()
+        } else {
+            self.events.clone()
+        }
+    }
+
     /// The format asked for, whichever way.
     pub fn format(&self) -> Format {
         if self.json { Format::Json } else { self.format }

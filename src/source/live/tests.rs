@@ -191,7 +191,7 @@ impl Syn {
         bytes
     }
 
-    /// From 2001:db8::17 to 2001:db8:1::19, behind `extensions` of which `next` is the first.
+    /// From `2001:db8::17` to `2001:db8:1::19`, behind `extensions` of which `next` is the first.
     fn v6_behind(&self, next: u8, extensions: &[u8]) -> Vec<u8> {
         let length = u16::try_from(extensions.len() + 20).unwrap();
         let mut bytes = vec![0x60, 0, 0, 0];
