@@ -10,7 +10,7 @@ use super::{BLIND, FAILED, INFECTED, USAGE, is_broken_pipe, say};
 use crate::attribution::leases::LeaseBook;
 use crate::engine::Engine;
 use crate::model::{Interface, SourceName};
-use crate::netfilter::{Backend, Claim};
+use crate::netfilter::{Backend, Claim, Installed};
 use crate::recording::{Header, Recorder};
 use crate::runtime::clock::LiveClock;
 use crate::runtime::live::{Core, Ended, Ends, Guard, Live, Printed, Shown, Sink, Slots};
@@ -87,6 +87,7 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
         guard: eyes.guard,
         inventory,
         overlooked: Lost::default(),
+        unheard: None,
         clock,
         ends,
     };
@@ -167,13 +168,18 @@ impl Eyes {
                 // Whoever reads is there before the rules are.
                 let slots = slots(Some(&rules))?;
                 title += &format!(" by {}", backend.name());
-                let guard = Guard::install(
+                let (guard, installed) = Guard::install(
                     backend,
                     &rules,
                     claim,
                     flags.rules.keep_rules,
                     flags.rules.max_heals,
                 )?;
+                if installed == Installed::Already && !flags.rules.keep_rules && !flags.quiet {
+                    say(
+                        "the rules were there already; they are taken away at the end (--keep-rules leaves them)",
+                    );
+                }
                 (slots, guard)
             }
             _ => (slots(None)?, Guard::none()),

@@ -235,6 +235,7 @@ fn killed_and_started_again() {
     let ended = watch.end(Signal::SIGTERM);
     // What the rules had counted before is nobody's loss.
     assert_eq!(ended.counts("nflog"), (1, 0));
+    assert!(ended.err.contains("were there already"), "{}", ended.err);
     assert_eq!(net.firewall(), "");
 }
 

@@ -7,7 +7,9 @@ use std::io;
 use super::Core;
 use crate::engine::Input;
 use crate::model::{LossKind, MICROS_PER_SECOND, Notice, Process, SourceName, Timestamp};
-use crate::netfilter::{self, Backend, Change, Claim, Commit, Matched, Monitor, Prepared};
+use crate::netfilter::{
+    self, Backend, Change, Claim, Commit, Installed, Matched, Monitor, Prepared,
+};
 use crate::runtime::clock::LiveClock;
 use crate::settings::rules::{Rules, Via};
 use crate::sys::readiness::Readiness;
@@ -59,7 +61,7 @@ impl Guard {
         Self(None)
     }
 
-    /// Installs `rules`, which `claim` makes ours to look after. Sources are to be open by then, so
+    /// Installs `rules`, which `claim` makes ours to look after; answers whether they were there already. Sources are to be open by then, so
     /// that what the rules match arrives. At most `max_heals` times in ten minutes they are put back.
     pub(crate) fn install(
         backend: Backend,
@@ -67,7 +69,7 @@ impl Guard {
         claim: Claim,
         keeps_rules: bool,
         max_heals: usize,
-    ) -> Result<Self, netfilter::Error> {
+    ) -> Result<(Self, Installed), netfilter::Error> {
         let prepared = backend.prepare(rules)?;
         backend.check(&prepared)?;
         let mut post = Post {
@@ -84,18 +86,14 @@ impl Guard {
             ticks: 0,
             _claim: claim,
         };
-        // From here on they are taken away again, whatever fails.
         let installed = post.backend.heal(&post.prepared);
-        let mut guard = Self(None);
-        match installed.and_then(|_| post.backend.matched()) {
-            Ok(matched) => post.last = matched,
-            Err(error) => {
-                guard.0 = Some(post);
-                return Err(error);
-            }
+        let matched = installed.and_then(|done| Ok((done, post.backend.matched()?)));
+        if let Ok((_, matched)) = matched {
+            post.last = matched;
         }
-        guard.0 = Some(post);
-        Ok(guard)
+        // Whatever has failed, what is there of them is taken away again with this.
+        let guard = Self(Some(post));
+        matched.map(|(done, _)| (guard, done))
     }
 
     /// Begins to listen to changes; to be called by the task that will wait for them.

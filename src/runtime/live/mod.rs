@@ -50,6 +50,8 @@ pub(crate) struct Live {
     pub(crate) inventory: Inventory,
     /// What that could not take in, as it was said last.
     pub(crate) overlooked: Lost,
+    /// Why it cannot be asked now, as it was said last.
+    pub(crate) unheard: Option<String>,
     /// The run's time.
     pub(crate) clock: LiveClock,
     /// What ends it.
@@ -146,10 +148,21 @@ impl Live {
     /// Hands in what the network has to say of itself.
     fn news(&mut self) {
         let now = self.clock.now();
-        let news = self.inventory.read(now).unwrap_or_else(|error| {
-            self.core.sink().say(&error.to_string(), now);
-            Vec::new()
-        });
+        let news = match self.inventory.read(now) {
+            Ok(news) => {
+                self.unheard = None;
+                news
+            }
+            Err(error) => {
+                // It is read before each batch of packets, and said once.
+                let error = error.to_string();
+                if self.unheard.as_ref() != Some(&error) {
+                    self.core.sink().say(&error, now);
+                    self.unheard = Some(error);
+                }
+                Vec::new()
+            }
+        };
         let lost = self.inventory.lost();
         if lost != self.overlooked {
             self.overlooked = lost;
