@@ -1,6 +1,10 @@
 //! `smtpwatch watch` on a gateway where things go wrong: interfaces that go, rules that are taken away,
 //! readers that do not read, floods. Everything happens in network namespaces of the tests' own, which
 //! need root.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test makes its own networks and asks its own clock"
+)]
 #![allow(clippy::unwrap_used)]
 
 mod ends;
