@@ -53,8 +53,9 @@ fn to_file(
     to.flush()
 }
 
+/// A serial console knows no size and says 0.
 fn terminal_width() -> Option<u16> {
-    comfy_table::Table::new().width()
+    comfy_table::Table::new().width().filter(|&width| width > 0)
 }
 
 /// Whether `output` is one of the `inputs`: writing the answer would destroy the evidence.

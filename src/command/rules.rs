@@ -4,7 +4,7 @@ use std::io;
 
 use super::output::{Writer, deliver};
 use super::{FAILED, is_broken_pipe, say};
-use crate::netfilter::{Backend, Error, Installed, Step, all, status};
+use crate::netfilter::{Backend, Claim, Error, Installed, Step, all, status};
 use crate::ruleset;
 use crate::settings::flags::rules::{Rules as Flags, RulesAction, StatusFormat, WantedRules};
 use crate::settings::rules::{At, BackendChoice, Rules};
@@ -140,6 +140,12 @@ fn remove(choice: BackendChoice, is_dry_run: bool) -> anyhow::Result<()> {
     })?;
     for left in &left {
         say(&format!("left {left}"));
+    }
+    if let Some(watch) = Claim::holder() {
+        say(&format!(
+            "{watch} watches here and puts its rules back: end it (kill {}), and it takes them away itself",
+            watch.pid
+        ));
     }
     match errors.pop() {
         None => Ok(()),

@@ -1,19 +1,19 @@
 //! `smtpwatch watch`: the live run.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use anyhow::{Context, bail};
 
 use super::output::deliver;
-use super::{BLIND, FAILED, INFECTED, is_broken_pipe, say};
+use super::{BLIND, FAILED, INFECTED, USAGE, is_broken_pipe, say};
 use crate::attribution::leases::LeaseBook;
 use crate::engine::Engine;
 use crate::model::{Interface, SourceName};
-use crate::netfilter::Backend;
+use crate::netfilter::{Backend, Claim};
 use crate::recording::{Header, Recorder};
 use crate::runtime::clock::LiveClock;
-use crate::runtime::live::{Core, Ended, Guard, Live, Shown, Sink, Slots};
+use crate::runtime::live::{Core, Ended, Ends, Guard, Live, Printed, Shown, Sink, Slots};
 use crate::settings::flags::watch::{Format, Mode, Source, Watch as Flags};
 use crate::settings::rules::{Rules, Via};
 use crate::settings::{Limits, Settings};
@@ -24,6 +24,10 @@ use crate::view::{self, Layout, Report};
 
 /// Runs the verb; answers the exit status.
 pub(super) fn run(flags: &Flags) -> u8 {
+    if flags.source.len() > 1 && flags.source.contains(&Source::Auto) {
+        say("--source auto is one source: name all that are to be read, or auto alone");
+        return USAGE;
+    }
     match watch(flags) {
         Ok(status) => status,
         Err(error) => {
@@ -60,6 +64,7 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
     };
     let runtime = Live::runtime()?;
     let entered = runtime.enter();
+    let ends = Ends::new(flags.time).context("cannot listen to signals")?;
     let eyes = Eyes::open(flags, &settings)?;
     let sink = Sink::open(
         shown(flags),
@@ -83,7 +88,7 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
         inventory,
         overlooked: Lost::default(),
         clock,
-        time: flags.time,
+        ends,
     };
     let ended = live.run(&runtime).context("the run ended early")?;
     conclude(flags, ended)
@@ -92,11 +97,16 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
 fn shown(flags: &Flags) -> Shown {
     match flags.format() {
         Format::Json => Shown::Events,
-        Format::Table if std::io::stdout().is_terminal() && std::io::stdin().is_terminal() => {
+        Format::Table if io::stdout().is_terminal() && io::stdin().is_terminal() && has_size() => {
             Shown::Screen
         }
         Format::Table => Shown::Lines,
     }
+}
+
+/// Whether the terminal knows its size; a serial console may not, and no table fits there.
+fn has_size() -> bool {
+    ratatui::crossterm::terminal::size().is_ok_and(|(columns, rows)| columns > 0 && rows > 0)
 }
 
 /// Sources that are open, and the rules that feed them.
@@ -112,9 +122,6 @@ impl Eyes {
         if !flags.source.contains(&Source::Auto) {
             let sources: Vec<SourceName> = flags.source.iter().map(name).collect();
             return Self::of(&sources, flags, settings);
-        }
-        if flags.source.len() > 1 {
-            bail!("--source auto is one source: name all that are to be read, or auto alone");
         }
         let mut reasons = Vec::new();
         for source in [SourceName::Nflog, SourceName::Kmsg] {
@@ -142,24 +149,28 @@ impl Eyes {
         let has = |source| sources.contains(&source);
         let via = Via::of(has(SourceName::Nflog), has(SourceName::Kmsg));
         let given = flags.rules.partial(&settings.ports);
-        let named: Vec<String> = sources.iter().map(ToString::to_string).collect();
-        let slots = |rules: Option<&Rules>| {
-            let mut names = sources.to_vec();
-            names.dedup();
-            Slots::open(&names, options(settings, flags, rules))
-        };
+        let mut names: Vec<SourceName> = Vec::new();
+        for &source in sources {
+            if !names.contains(&source) {
+                names.push(source);
+            }
+        }
+        let named: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let slots = |rules: Option<&Rules>| Slots::open(&names, options(settings, flags, rules));
         let mut title = format!("watching {}", named.join(", "));
         let (slots, guard) = match via {
             Some(via) if !flags.rules.no_rules => {
                 let backend = Backend::choose(flags.rules.backend)?;
                 let mut rules = given.resolve(backend.default_at());
                 rules.via = via;
+                let claim = Claim::take()?;
                 // Whoever reads is there before the rules are.
                 let slots = slots(Some(&rules))?;
                 title += &format!(" by {}", backend.name());
                 let guard = Guard::install(
                     backend,
                     &rules,
+                    claim,
                     flags.rules.keep_rules,
                     flags.rules.max_heals,
                 )?;
@@ -210,35 +221,52 @@ fn conclude(flags: &Flags, ended: Ended) -> anyhow::Result<u8> {
     } = ended;
     let at = engine.wall(at);
     let report = Report::new(&engine, &[], at, flags.top);
-    let dropped = sink.finish(&report, at);
+    let printed = sink.finish(&report, at);
+    let is_stuck = matches!(printed, Ok(Printed { is_stuck: true, .. }));
+    if is_stuck && io::stderr().is_terminal() {
+        // A terminal that takes nothing: a word on it would be waited for till it goes.
+        return Ok(status(flags, &report, !troubles.is_empty()));
+    }
     for trouble in &troubles {
         say(trouble);
     }
     if !flags.quiet {
         report.notes.lines.iter().for_each(|line| say(line));
     }
-    match dropped {
-        Ok(0) => {}
-        Ok(dropped) => say(&format!(
-            "events that nobody read in time, and that are missing from the output: {dropped}"
-        )),
-        Err(error) => say(&format!("cannot write to standard output: {error}")),
-    }
-    if flags.format() == Format::Table {
+    let mut has_failed = !troubles.is_empty();
+    let is_read = match printed {
+        Ok(Printed { dropped, is_stuck }) => {
+            if dropped > 0 {
+                say(&format!(
+                    "lines that nobody read in time, and that are missing from the output: {dropped}"
+                ));
+            }
+            !is_stuck
+        }
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => false,
+        Err(error) => {
+            say(&format!("cannot write to standard output: {error}"));
+            has_failed = true;
+            false
+        }
+    };
+    if flags.format() == Format::Table && is_read {
         print(flags, &report)?;
     }
-    Ok(
-        match (
-            flags.exit_code,
-            report.notes.is_infected,
-            report.notes.is_blind,
-        ) {
-            (true, true, _) => INFECTED,
-            (true, false, true) => BLIND,
-            _ if troubles.is_empty() => 0,
-            _ => FAILED,
-        },
-    )
+    Ok(status(flags, &report, has_failed))
+}
+
+fn status(flags: &Flags, report: &Report, has_failed: bool) -> u8 {
+    match (
+        flags.exit_code,
+        report.notes.is_infected,
+        report.notes.is_blind,
+    ) {
+        (true, true, _) => INFECTED,
+        (true, false, true) => BLIND,
+        _ if has_failed => FAILED,
+        _ => 0,
+    }
 }
 
 fn print(flags: &Flags, report: &Report) -> anyhow::Result<()> {

@@ -236,7 +236,10 @@ impl Device {
         if !observation.interface.is_empty() {
             self.interface.note(observation.interface);
         }
-        let is_attempt = seen.opens_attempt && !(seen.is_orphan && self.attempts > 0);
+        // The packet that opens it may have been counted for whoever held the address when another rule
+        // reported it.
+        let has_packet = self.syns > self.attempts;
+        let is_attempt = seen.opens_attempt && has_packet && !(seen.is_orphan && self.attempts > 0);
         if is_attempt {
             self.attempts += 1;
             self.count_minute(observation.time);

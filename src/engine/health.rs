@@ -5,10 +5,22 @@ use std::collections::BTreeMap;
 
 use crate::model::{LossKind, Notice, SourceName};
 
-/// The sources of a live run, in the order in which they were first heard of.
+/// The sources of a live run, in the order in which they were first heard of, and the rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     sources: Vec<SourceHealth>,
+    rules: RulesHealth,
+}
+
+/// What is known of the rules that feed the sources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RulesHealth {
+    /// How often they were taken away or changed.
+    pub taken: u64,
+    /// Whether they are away now.
+    pub are_gone: bool,
+    /// Microseconds without them, where they came back.
+    pub away_micros: i64,
 }
 
 /// What is known of one source.
@@ -28,6 +40,10 @@ pub struct SourceHealth {
     pub unseen: u64,
     /// Whether packets stay away now.
     pub is_blind: bool,
+    /// Whether it stopped working at some time.
+    pub has_failed: bool,
+    /// What had arrived at the last reading of the rule's counter.
+    arrived_before: u64,
 }
 
 impl SourceHealth {
@@ -40,7 +56,19 @@ impl SourceHealth {
             lost: BTreeMap::new(),
             unseen: 0,
             is_blind: false,
+            has_failed: false,
+            arrived_before: 0,
         }
+    }
+
+    /// Packets that the rule's counter must have seen, for they arrived, or are known to be lost.
+    fn explained(&self) -> u64 {
+        let known: u64 = self.lost.values().sum();
+        // A loss by the rules' absence is of packets that no counter has seen; what could not be
+        // decoded has arrived.
+        let uncounted = [LossKind::RulesGone, LossKind::Undecoded].map(|kind| self.lost.get(&kind));
+        let uncounted: u64 = uncounted.into_iter().flatten().sum();
+        self.events.saturating_add(known - uncounted)
     }
 
     /// All that was lost, explained or not.
@@ -53,6 +81,11 @@ impl Health {
     /// The sources.
     pub fn sources(&self) -> &[SourceHealth] {
         &self.sources
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> RulesHealth {
+        self.rules
     }
 
     fn of(&mut self, source: SourceName) -> &mut SourceHealth {
@@ -80,20 +113,20 @@ impl Health {
         let own = self.of(source);
         let before = own.matched.unwrap_or(0);
         own.matched = Some(before.saturating_add(packets));
-        let known: u64 = own.lost.values().sum();
-        // A loss by the rules' absence is of packets that no counter has seen.
-        let uncounted = own.lost.get(&LossKind::RulesGone).unwrap_or(&0);
-        let explained = own.events.saturating_add(known - uncounted);
-        let unseen = before.saturating_sub(explained);
+        let unseen = before.saturating_sub(own.explained());
         let grown = unseen.saturating_sub(own.unseen);
-        own.unseen = own.unseen.max(unseen);
+        // A gap in the numbers may explain later what stayed away.
+        own.unseen = unseen;
+        let has_arrived = own.events > own.arrived_before;
+        own.arrived_before = own.events;
         match (grown > 0, own.is_blind) {
             (true, false) => {
                 own.is_blind = true;
                 let packets = grown;
                 Some(Notice::Blind { source, packets })
             }
-            (false, true) => {
+            // Where there is nothing to see, nobody knows who sees.
+            (false, true) if has_arrived => {
                 own.is_blind = false;
                 Some(Notice::Sees { source })
             }
@@ -104,8 +137,28 @@ impl Health {
     pub(super) fn note(&mut self, notice: &Notice) {
         match *notice {
             Notice::SourceReady { source } => self.of(source).is_open = true,
-            Notice::SourceFailed { source, .. } => self.of(source).is_open = false,
+            Notice::SourceFailed { source, .. } => {
+                let own = self.of(source);
+                own.is_open = false;
+                own.has_failed = true;
+            }
+            Notice::RulesGone { .. } => {
+                self.rules.taken += 1;
+                self.rules.are_gone = true;
+            }
+            Notice::RulesLost { .. } => self.rules.are_gone = true,
+            Notice::RulesRestored { after_micros } => self.restored(after_micros),
             _ => {}
+        }
+    }
+
+    /// The rules count from 0 again. What they had counted since they were read last, nobody knows;
+    /// what arrived of it must not stand for packets that the new ones count.
+    fn restored(&mut self, after_micros: i64) {
+        self.rules.are_gone = false;
+        self.rules.away_micros = self.rules.away_micros.saturating_add(after_micros);
+        for own in &mut self.sources {
+            own.matched = own.matched.map(|matched| matched.max(own.explained()));
         }
     }
 }
@@ -136,6 +189,9 @@ mod tests {
         };
         assert_eq!(health.matched(SOURCE, 5), Some(blind));
         assert_eq!(health.matched(SOURCE, 0), None);
+        // Nothing was there to be seen.
+        assert_eq!(health.matched(SOURCE, 1), None);
+        health.arrived(SOURCE, 1);
         let sees = Notice::Sees { source: SOURCE };
         assert_eq!(health.matched(SOURCE, 0), Some(sees));
         let source = &health.sources()[0];
@@ -163,6 +219,55 @@ mod tests {
         assert!(matches!(
             health.matched(SOURCE, 0),
             Some(Notice::Blind { packets: 10, .. })
+        ));
+    }
+
+    #[test]
+    fn a_gap_that_is_told_late_is_counted_once() {
+        let mut health = Health::default();
+        health.matched(SOURCE, 10);
+        health.arrived(SOURCE, 6);
+        assert!(health.matched(SOURCE, 0).is_some());
+        assert_eq!(health.sources()[0].missed(), 4);
+        // The next packet's number tells of four that were lost before it.
+        health.lost(SOURCE, LossKind::QueueFull, 4);
+        health.arrived(SOURCE, 1);
+        health.matched(SOURCE, 1);
+        health.matched(SOURCE, 0);
+        assert_eq!(health.sources()[0].missed(), 4);
+    }
+
+    #[test]
+    fn rules_that_count_anew_hide_nothing() {
+        let mut health = Health::default();
+        health.matched(SOURCE, 0);
+        // Counted by rules that were flushed before anybody read what they had counted.
+        health.arrived(SOURCE, 1000);
+        health.note(&Notice::RulesGone { by: None });
+        assert!(health.rules().are_gone);
+        health.note(&Notice::RulesRestored { after_micros: 50 });
+        assert_eq!(health.matched(SOURCE, 10), None);
+        assert!(matches!(
+            health.matched(SOURCE, 0),
+            Some(Notice::Blind { packets: 10, .. })
+        ));
+        let rules = RulesHealth {
+            taken: 1,
+            are_gone: false,
+            away_micros: 50,
+        };
+        assert_eq!(health.rules(), rules);
+    }
+
+    #[test]
+    fn what_arrived_and_could_not_be_read_is_explained_once() {
+        let mut health = Health::default();
+        health.matched(SOURCE, 4);
+        health.arrived(SOURCE, 2);
+        health.lost(SOURCE, LossKind::Undecoded, 2);
+        assert!(matches!(
+            health.matched(SOURCE, 0),
+            Some(Notice::Blind { packets: 2, .. })
         ));
     }
 }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use destinations::Destinations;
 pub use devices::{Device, DeviceDestinations};
 pub use facts::Facts;
-pub use health::{Health, SourceHealth};
+pub use health::{Health, RulesHealth, SourceHealth};
 pub use sentence::{because, because_of, called, grouped, spoken};
 pub use spoofed::{Spoofed, Spoofer};
 pub use unclaimed::{Advice, Unclaimed};

@@ -4,6 +4,7 @@
 //! was done. Only what is ours is touched: the table `inet smtpwatch`, or the chain `SMTPWATCH` and
 //! the jumps to it. No text of another program reaches a shell; there is none.
 
+mod claim;
 mod counters;
 mod elements;
 mod empty_table;
@@ -17,8 +18,10 @@ mod status;
 #[cfg(test)]
 mod testing;
 
+use crate::model::Process;
 use crate::ruleset::Difference;
 use crate::settings::rules::{At, BackendChoice, PartialRules, Rules};
+pub(crate) use claim::Claim;
 use iptables::Iptables;
 use kernel::KernelError;
 pub(crate) use monitor::{Change, Commit, Monitor};
@@ -96,6 +99,14 @@ pub(crate) enum Error {
     /// The kernel, asked without a program, did not answer as it should.
     #[error(transparent)]
     Netlink(#[from] KernelError),
+    /// Another run looks after the rules.
+    #[error(
+        "{by} looks after the rules here already: end it first, or watch beside it without rules: --source capture:INTERFACE"
+    )]
+    Claimed {
+        /// Which.
+        by: Process,
+    },
     /// A mistake of ours, told instead of done.
     #[error("rules were prepared for another firewall than the one they are loaded into")]
     OtherBackend,
@@ -238,12 +249,17 @@ impl Backend {
     /// read back after. Where they are as wanted nothing is touched.
     pub(crate) fn install(&self, rules: &Rules) -> Result<Installed, Error> {
         let prepared = self.prepare(rules)?;
-        match (self, &prepared) {
-            (Self::Nft(nft), Prepared::Nft(wanted)) => nft.check(wanted)?,
-            (Self::Iptables(iptables), Prepared::Iptables(wanted)) => iptables.check(wanted)?,
-            _ => {}
-        }
+        self.check(&prepared)?;
         self.heal(&prepared)
+    }
+
+    /// Has the programs check what [`Self::heal`] would load.
+    pub(crate) fn check(&self, prepared: &Prepared) -> Result<(), Error> {
+        match (self, prepared) {
+            (Self::Nft(nft), Prepared::Nft(wanted)) => nft.check(wanted),
+            (Self::Iptables(iptables), Prepared::Iptables(wanted)) => iptables.check(wanted),
+            _ => Err(Error::OtherBackend),
+        }
     }
 
     /// Puts right what differs from rules that this backend prepared, and reads it back.

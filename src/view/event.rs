@@ -267,7 +267,13 @@ fn octets(address: IpAddr) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::attribution::leases::LeaseBook;
+    use crate::engine::Input;
+    use crate::model::{Clock, Interface, LossKind, Mac, Process, RuleId, SourceName};
+    use crate::settings::Settings;
 
     /// The vectors that the specification's own implementation prints for TCP.
     #[test]
@@ -287,5 +293,109 @@ mod tests {
             community_id(&tuple("66.35.250.204", 80, "128.232.110.120", 34_855)),
             id
         );
+    }
+
+    fn events(inputs: impl IntoIterator<Item = Input>) -> Vec<serde_json::Value> {
+        let mut engine = Engine::new(Settings::default(), LeaseBook::default(), 7);
+        let mut written = Vec::new();
+        for input in inputs {
+            let now = Timestamp::from_seconds(1_700_000_000);
+            engine.handle(input, now);
+            for effect in engine.effects() {
+                write(effect, &engine, now, &mut written).unwrap();
+            }
+        }
+        let lines = String::from_utf8(written).unwrap();
+        lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    fn syn(destination: u8) -> Input {
+        Input::Syn(Observation {
+            time: Timestamp::from_seconds(1_700_000_000),
+            clock: Clock::Exact,
+            rule: RuleId(1),
+            tuple: Tuple {
+                source: [192, 168, 1, 23].into(),
+                destination: [203, 0, destination, 9].into(),
+                source_port: 40_000,
+                destination_port: 25,
+            },
+            isn: Some(7),
+            ip_id: None,
+            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+            interface: Interface::new(b"lan0\"\n"),
+            ttl: Some(64),
+            vlan: Some(7),
+            repeats: 0,
+        })
+    }
+
+    #[test]
+    fn an_attempt_bears_the_names_of_eve() {
+        assert_eq!(
+            events([syn(0)]),
+            [json!({
+                "schema": "smtpwatch.event.v1",
+                "timestamp": "2023-11-14T22:13:20Z",
+                "event_type": "attempt",
+                "src_ip": "192.168.1.23", "src_port": 40_000,
+                "dest_ip": "203.0.0.9", "dest_port": 25, "proto": "TCP",
+                "in_iface": "lan0\"\n", "vlan": [7],
+                "community_id": "1:v/mp0G/32kLZMZgwsRD9QFL+Hmw=",
+                "src_mac": "02:00:00:00:00:01",
+                "direction": "outbound",
+                "device": "192.168.1.23", "hostname": null, "verdict": "normal",
+            })]
+        );
+    }
+
+    #[test]
+    fn a_finding_names_the_device_and_says_why() {
+        let events = events((0..10).map(syn));
+        let finding = events.last().unwrap();
+        let because = finding["because"].as_str().unwrap();
+        assert!(
+            because.starts_with("192.168.1.23 (02:00:00:00:00:01) contacted"),
+            "{because}"
+        );
+        for (name, value) in [
+            ("event_type", json!("finding")),
+            ("device", json!("192.168.1.23")),
+            ("verdict", json!("infected")),
+            ("detector", json!("burst")),
+            ("score", json!(10.0)),
+            ("threshold", json!(10.0)),
+            ("at_attempt", json!(10)),
+        ] {
+            assert_eq!(finding[name], value, "{name}");
+        }
+    }
+
+    #[test]
+    fn losses_and_news_are_events() {
+        let source = SourceName::Capture(Interface::new(b"eth1"));
+        let events = events([
+            Input::Lost {
+                source,
+                kind: LossKind::QueueFull,
+                events: 3,
+            },
+            Input::Notice(Notice::RulesGone {
+                by: Some(Process {
+                    pid: 7,
+                    name: "nft\u{1b}".to_owned(),
+                }),
+            }),
+        ]);
+        assert_eq!(events[0]["event_type"], "loss");
+        assert_eq!(events[0]["source"], "capture:eth1");
+        assert_eq!(events[0]["kind"], "queue full");
+        assert_eq!(events[0]["events"], 3);
+        assert_eq!(events[1]["event_type"], "health");
+        assert_eq!(events[1]["notice"], "rules_gone");
+        assert_eq!(events[1]["by"]["pid"], 7);
     }
 }

@@ -225,3 +225,78 @@ fn time_of_day(time: Timestamp, zone: &TimeZone) -> String {
         Err(_) => time.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+    use crate::attribution::leases::LeaseBook;
+    use crate::engine::{Input, traffic};
+    use crate::model::{Notice, SourceName};
+    use crate::settings::Settings;
+
+    fn drawn(engine: &Engine, view: &LiveView, width: u16, height: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal
+            .draw(|frame| view.draw(frame, engine, "watching nflog", &TimeZone::UTC))
+            .unwrap();
+        terminal.backend().to_string()
+    }
+
+    fn watching() -> Engine {
+        let mut engine = Engine::new(Settings::default(), LeaseBook::default(), 7);
+        let start = Timestamp::from_seconds(1_700_000_000);
+        let source = SourceName::Nflog;
+        engine.handle(Input::Notice(Notice::SourceReady { source }), start);
+        for (now, input) in traffic::syns(1, start, 500) {
+            engine.handle(input, now);
+        }
+        engine
+    }
+
+    #[test]
+    fn the_worst_is_on_top_and_the_news_is_at_the_bottom() {
+        let engine = watching();
+        let mut view = LiveView::default();
+        let time = Timestamp::from_seconds(1_700_000_000);
+        view.say(time, &TimeZone::UTC, "older", false);
+        view.say(time, &TimeZone::UTC, "newer \u{1b}[2J", true);
+        let screen = drawn(&engine, &view, 130, 20);
+        let place = |text: &str| {
+            screen
+                .find(text)
+                .unwrap_or_else(|| panic!("{text} is not on\n{screen}"))
+        };
+        assert!(place("nothing lost") < place("VERDICT"), "{screen}");
+        assert!(place("VERDICT") < place("infected"), "{screen}");
+        assert!(place("infected") < place("newer \\u{1b}[2J"), "{screen}");
+        assert!(place("newer") < place("older"), "{screen}");
+        assert!(screen.contains("22:13:20"), "{screen}");
+    }
+
+    #[test]
+    fn a_source_that_does_not_see_is_said_to_be_blind() {
+        let mut engine = watching();
+        let now = Timestamp::from_seconds(1_700_001_000);
+        let source = SourceName::Nflog;
+        let why = "gone".to_owned();
+        engine.handle(Input::Notice(Notice::SourceFailed { source, why }), now);
+        let screen = drawn(&engine, &LiveView::default(), 100, 10);
+        assert!(screen.contains("BLIND"), "{screen}");
+    }
+
+    #[test]
+    fn any_size_can_be_drawn() {
+        let engine = watching();
+        for (width, height) in [(1, 1), (3, 2), (20, 4), (300, 90)] {
+            let mut view = LiveView::default();
+            for number in 0..200 {
+                let text = format!("{number} {}", "x".repeat(300));
+                view.say(Timestamp::default(), &TimeZone::UTC, &text, number % 2 == 0);
+            }
+            drawn(&engine, &view, width, height);
+        }
+    }
+}

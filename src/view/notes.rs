@@ -1,7 +1,7 @@
 //! What limits an answer, said in notes for standard error, and in the exit status.
 
-use super::notice;
-use crate::engine::{Advice, Engine, SourceHealth, Spoofer, grouped};
+use super::notice::{self, millis};
+use crate::engine::{Advice, Engine, RulesHealth, SourceHealth, Spoofer, grouped};
 use crate::model::{Direction, MICROS_PER_SECOND, Scope, SourceName, Timestamp, Verdict};
 use crate::source::Outcome;
 use crate::store::Past;
@@ -56,6 +56,7 @@ impl Notes {
         for source in engine.health().sources() {
             notes.source(source);
         }
+        notes.rules(engine.health().rules());
         if !outcomes.is_empty() && outcomes.iter().all(|outcome| outcome.records == 0) {
             notes.say(format!(
                 "no packet record in what was read; is there a rule that logs? iptables -I FORWARD -p tcp -m multiport \
@@ -202,6 +203,26 @@ impl Notes {
         }
         if !source.is_open {
             self.blind(format!("{name}: did not work at the end"));
+        } else if source.has_failed {
+            self.blind(format!(
+                "{name}: did not work for a while; counts may be too low"
+            ));
+        }
+    }
+
+    /// How long a live run was without its rules.
+    fn rules(&mut self, rules: RulesHealth) {
+        if rules.are_gone {
+            self.blind(
+                "our rules were taken away and were not there at the end; counts are too low"
+                    .to_owned(),
+            );
+        } else if rules.taken > 0 {
+            self.blind(format!(
+                "our rules were taken away {}, and put back after {} in all; counts may be too low",
+                times(rules.taken),
+                millis(rules.away_micros)
+            ));
         }
     }
 
@@ -260,6 +281,14 @@ impl Notes {
     fn blind(&mut self, line: String) {
         self.is_blind = true;
         self.say(line);
+    }
+}
+
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        more => format!("{more} times"),
     }
 }
 

@@ -97,6 +97,7 @@ fn duration(micros: i64) -> Duration {
     Duration::from_micros(micros.unsigned_abs())
 }
 
-fn millis(micros: i64) -> String {
+/// A short time.
+pub(super) fn millis(micros: i64) -> String {
     format!("{:.1} ms", duration(micros).as_secs_f64() * 1000.0)
 }

@@ -7,7 +7,7 @@ use std::io;
 use super::Core;
 use crate::engine::Input;
 use crate::model::{LossKind, MICROS_PER_SECOND, Notice, Process, SourceName, Timestamp};
-use crate::netfilter::{self, Backend, Change, Commit, Matched, Monitor, Prepared};
+use crate::netfilter::{self, Backend, Change, Claim, Commit, Matched, Monitor, Prepared};
 use crate::runtime::clock::LiveClock;
 use crate::settings::rules::{Rules, Via};
 use crate::sys::readiness::Readiness;
@@ -32,11 +32,25 @@ struct Post {
     keeps_rules: bool,
     max_heals: usize,
     heals: VecDeque<Timestamp>,
-    /// Whether the rules are left alone from now on.
-    has_given_up: bool,
+    /// Since when the rules are not what they should be.
+    gone: Option<Gone>,
     last: Matched,
     arrivals: Arrivals,
     ticks: u64,
+    /// Kept for as long as the rules are looked after.
+    _claim: Claim,
+}
+
+/// Rules that are not what they should be.
+#[derive(Debug)]
+struct Gone {
+    since: Timestamp,
+    /// How fast SYNs came before.
+    rate: Rate,
+    /// Whether it was told that they are not put back.
+    is_lost: bool,
+    /// Whether they are left alone, until somebody else puts them back.
+    has_given_up: bool,
 }
 
 impl Guard {
@@ -45,18 +59,18 @@ impl Guard {
         Self(None)
     }
 
-    /// Installs `rules`. Sources are to be open by then, so that what the rules match arrives. At most
-    /// `max_heals` times in ten minutes they are put back.
+    /// Installs `rules`, which `claim` makes ours to look after. Sources are to be open by then, so
+    /// that what the rules match arrives. At most `max_heals` times in ten minutes they are put back.
     pub(crate) fn install(
         backend: Backend,
         rules: &Rules,
+        claim: Claim,
         keeps_rules: bool,
         max_heals: usize,
     ) -> Result<Self, netfilter::Error> {
-        backend.install(rules)?;
         let prepared = backend.prepare(rules)?;
-        let last = backend.matched()?;
-        Ok(Self(Some(Post {
+        backend.check(&prepared)?;
+        let mut post = Post {
             monitor: None,
             backend,
             via: rules.via,
@@ -64,11 +78,24 @@ impl Guard {
             keeps_rules,
             max_heals,
             heals: VecDeque::new(),
-            has_given_up: false,
-            last,
+            gone: None,
+            last: Matched::default(),
             arrivals: Arrivals::default(),
             ticks: 0,
-        })))
+            _claim: claim,
+        };
+        // From here on they are taken away again, whatever fails.
+        let installed = post.backend.heal(&post.prepared);
+        let mut guard = Self(None);
+        match installed.and_then(|_| post.backend.matched()) {
+            Ok(matched) => post.last = matched,
+            Err(error) => {
+                guard.0 = Some(post);
+                return Err(error);
+            }
+        }
+        guard.0 = Some(post);
+        Ok(guard)
     }
 
     /// Begins to listen to changes; to be called by the task that will wait for them.
@@ -113,7 +140,18 @@ impl Guard {
     /// Reads the counters, and tells the engine what they have counted since the last time.
     pub(super) fn count(&mut self, core: &mut Core, now: Timestamp) {
         if let Some(post) = &mut self.0 {
+            // They explain what does not arrive.
+            core.tell_losses(now);
             post.count(core, now);
+        }
+    }
+
+    /// The run ends: what passed while the rules were gone is told.
+    pub(super) fn close(&mut self, core: &mut Core, now: Timestamp) {
+        if let Some(post) = &mut self.0
+            && let Some(gone) = post.gone.take()
+        {
+            post.lose(gone.rate, now.micros_since(gone.since), core);
         }
     }
 
@@ -130,6 +168,14 @@ impl Guard {
                 "the rules could not be removed: {error}; try smtpwatch rules remove"
             )),
         }
+    }
+}
+
+/// A run that ends before its time leaves no rules, either.
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Whatever ended it is what is told.
+        let _ = self.remove();
     }
 }
 
@@ -175,30 +221,56 @@ impl Post {
         }
     }
 
-    /// Looks whether the rules are still what they should be; what `by` did to them is mended.
+    /// Looks whether the rules are what they should be; what `by` did to them is mended.
     fn check(&mut self, by: Option<Process>, core: &mut Core, clock: &LiveClock) {
         let now = clock.now();
         let is_whole = match self.backend.is_gone() {
             Ok(true) => false,
             // What cannot be read now is looked at again with the next change.
-            Ok(false) => self
-                .backend
-                .differences(&self.prepared)
-                .map_or(true, |found| found.is_empty()),
-            Err(_) => true,
+            Ok(false) => match self.backend.differences(&self.prepared) {
+                Ok(found) => found.is_empty(),
+                Err(_) => return,
+            },
+            Err(_) => return,
         };
-        if is_whole || self.has_given_up {
+        if is_whole {
+            if let Some(gone) = self.gone.take() {
+                // Somebody else has put them back.
+                self.restored(&gone, core, now);
+            }
             return;
         }
-        core.notice(Notice::RulesGone { by }, now);
+        let is_news = self.gone.is_none();
+        let rate = self.arrivals.rate();
+        let gone = self.gone.get_or_insert(Gone {
+            since: now,
+            rate,
+            is_lost: false,
+            has_given_up: false,
+        });
+        if is_news {
+            core.notice(Notice::RulesGone { by }, now);
+        } else if gone.has_given_up {
+            return;
+        }
         if self.may_heal(now) {
-            self.heal(core, now, clock);
+            self.heal(core, clock);
         } else {
-            self.has_given_up = true;
             let why = format!(
-                "they were put back {} times in ten minutes, and somebody goes on taking them away",
-                self.max_heals
+                "they were put back {} in ten minutes, and somebody goes on taking them away",
+                times(self.max_heals)
             );
+            self.give_up(why, true, core, now);
+        }
+    }
+
+    /// Tells, once, that the rules stay gone.
+    fn give_up(&mut self, why: String, is_for_good: bool, core: &mut Core, now: Timestamp) {
+        let Some(gone) = &mut self.gone else {
+            return;
+        };
+        gone.has_given_up = is_for_good;
+        if !std::mem::replace(&mut gone.is_lost, true) {
             core.notice(Notice::RulesLost { why }, now);
         }
     }
@@ -214,21 +286,17 @@ impl Post {
         self.heals.len() < self.max_heals
     }
 
-    fn heal(&mut self, core: &mut Core, gone: Timestamp, clock: &LiveClock) {
-        self.heals.push_back(gone);
+    fn heal(&mut self, core: &mut Core, clock: &LiveClock) {
         if let Err(error) = self.backend.heal(&self.prepared) {
-            let why = error.to_string();
-            core.notice(Notice::RulesLost { why }, clock.now());
+            // It is tried again at a later tick.
+            self.give_up(error.to_string(), false, core, clock.now());
             return;
         }
         let now = clock.now();
-        let after_micros = now.micros_since(gone);
-        core.notice(Notice::RulesRestored { after_micros }, now);
-        let passed = self.arrivals.within(after_micros);
-        for source in self.sources() {
-            core.lose(source, LossKind::RulesGone, passed);
+        self.heals.push_back(now);
+        if let Some(gone) = self.gone.take() {
+            self.restored(&gone, core, now);
         }
-        self.last = Matched::default();
         // News of what we did ourselves; what others did meanwhile shows in the rules.
         let _ = self.changes();
         if self.backend.is_gone().unwrap_or(false) {
@@ -236,10 +304,27 @@ impl Post {
         }
     }
 
+    /// The rules are back.
+    fn restored(&mut self, gone: &Gone, core: &mut Core, now: Timestamp) {
+        let after_micros = now.micros_since(gone.since);
+        core.notice(Notice::RulesRestored { after_micros }, now);
+        self.lose(gone.rate, after_micros, core);
+        self.last = Matched::default();
+    }
+
+    /// Counts what passed in a time without rules of `micros`.
+    fn lose(&self, rate: Rate, micros: i64, core: &mut Core) {
+        let passed = rate.within(micros);
+        for source in self.sources() {
+            core.lose(source, LossKind::RulesGone, passed);
+        }
+    }
+
     fn tick(&mut self, core: &mut Core, clock: &LiveClock) {
         self.ticks += 1;
-        let is_blind = self.monitor.is_none() || self.backend.is_legacy();
-        if is_blind && self.ticks.is_multiple_of(POLLED) {
+        let is_deaf = self.monitor.is_none() || self.backend.is_legacy();
+        let is_to_mend = self.gone.as_ref().is_some_and(|gone| !gone.has_given_up);
+        if (is_deaf || is_to_mend) && self.ticks.is_multiple_of(POLLED) {
             self.check(None, core, clock);
         }
         let sources = core.engine().health().sources();
@@ -292,14 +377,38 @@ impl Arrivals {
         self.0.push_back((now, events));
     }
 
-    /// As many as arrived lately in a time of `micros`, rounded up.
-    fn within(&self, micros: i64) -> u64 {
+    /// How fast they arrived lately.
+    fn rate(&self) -> Rate {
         let (Some((since, first)), Some((until, last))) = (self.0.front(), self.0.back()) else {
-            return 0;
+            return Rate::default();
         };
-        let span = u128::try_from(until.micros_since(*since)).unwrap_or(0);
-        let share = u128::from(last - first) * u128::try_from(micros).unwrap_or(0);
+        Rate {
+            events: last - first,
+            micros: until.micros_since(*since),
+        }
+    }
+}
+
+/// So many observations in so long a time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    events: u64,
+    micros: i64,
+}
+
+impl Rate {
+    /// As many as come in a time of `micros`, rounded up.
+    fn within(self, micros: i64) -> u64 {
+        let span = u128::try_from(self.micros).unwrap_or(0);
+        let share = u128::from(self.events) * u128::try_from(micros).unwrap_or(0);
         u64::try_from(share.div_ceil(span.max(1))).unwrap_or(u64::MAX)
+    }
+}
+
+fn times(count: usize) -> String {
+    match count {
+        1 => "once".to_owned(),
+        more => format!("{more} times"),
     }
 }
 
@@ -310,12 +419,12 @@ mod tests {
     #[test]
     fn what_passed_unseen_is_estimated_from_what_arrived_before() {
         let mut arrivals = Arrivals::default();
-        assert_eq!(arrivals.within(1_000_000), 0);
+        assert_eq!(arrivals.rate().within(1_000_000), 0);
         for second in 0..30 {
             let now = Timestamp::from_seconds(second);
             arrivals.note(now, u64::try_from(second).unwrap() * 1000);
         }
-        assert_eq!(arrivals.within(50_000), 50);
-        assert_eq!(arrivals.within(1), 1);
+        assert_eq!(arrivals.rate().within(50_000), 50);
+        assert_eq!(arrivals.rate().within(1), 1);
     }
 }

@@ -27,6 +27,7 @@ use crate::sys::readiness::Readiness;
 pub(crate) use self::core::Core;
 pub(crate) use guard::Guard;
 use keys::{Keys, Typed};
+pub(crate) use printer::Printed;
 pub(crate) use sink::{Shown, Sink};
 pub(crate) use slots::Slots;
 
@@ -51,8 +52,8 @@ pub(crate) struct Live {
     pub(crate) overlooked: Lost,
     /// The run's time.
     pub(crate) clock: LiveClock,
-    /// How long it runs; until it is told to end where that is not said.
-    pub(crate) time: Option<Duration>,
+    /// What ends it.
+    pub(crate) ends: Ends,
 }
 
 /// What came of a live run.
@@ -79,7 +80,6 @@ impl Live {
     }
 
     async fn watch(mut self) -> io::Result<Ended> {
-        let mut ends = Ends::new(self.time)?;
         let mut resized = signal(SignalKind::window_change())?;
         let keys = Keys::open(self.core.sink().has_keys())?;
         let mut ticks = ticks();
@@ -90,7 +90,7 @@ impl Live {
         loop {
             tokio::select! {
                 biased;
-                () = ends.reached() => break,
+                () = self.ends.reached() => break,
                 typed = keys.typed() => match typed {
                     Typed::Quit => break,
                     Typed::Resize => self.core.sink().resize(),
@@ -179,11 +179,15 @@ impl Live {
     /// What the rules have matched is read for the last time, what is under way still counts, and the
     /// rules are taken away.
     async fn end(mut self) -> io::Result<Ended> {
-        self.guard.count(&mut self.core, self.clock.now());
+        // What waits since the count before is read first, for else it would seem not to arrive.
+        let now = self.clock.now();
+        self.slots.drain(&mut self.core, now);
+        self.guard.count(&mut self.core, now);
         sleep(UNDER_WAY).await;
         self.news();
         let now = self.clock.now();
         self.slots.drain(&mut self.core, now);
+        self.guard.close(&mut self.core, now);
         self.core.tick(now);
         // What was matched by the count before has had its time by now.
         self.guard.count(&mut self.core, now);
@@ -216,8 +220,9 @@ fn ticks() -> Interval {
     ticks
 }
 
-/// What ends a run.
-struct Ends {
+/// What ends a run: signals, and its time. It is there before the rules are, so that no signal takes
+/// the program away and leaves them.
+pub(crate) struct Ends {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
@@ -225,7 +230,8 @@ struct Ends {
 }
 
 impl Ends {
-    fn new(time: Option<Duration>) -> io::Result<Self> {
+    /// Listens to signals from here on, within a runtime; ends after `time`, where one is given.
+    pub(crate) fn new(time: Option<Duration>) -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,

@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 
-use anstream::AutoStream;
 use jiff::tz::TimeZone;
-use ratatui::DefaultTerminal;
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::terminal::disable_raw_mode;
 
-use super::printer::Printer;
+use super::printer::{Pen, Printed, Printer};
 use crate::engine::{Effect, Engine};
 use crate::model::Timestamp;
 use crate::settings::flags::watch::EventKind;
@@ -15,6 +16,8 @@ use crate::view::{LiveView, Report, event, for_terminal, told};
 /// Where a live run is shown.
 pub(crate) struct Sink {
     face: Face,
+    /// Standard error, beside events.
+    aside: Option<Printer>,
     zone: TimeZone,
     /// The kinds of events that are printed.
     events: Vec<EventKind>,
@@ -28,9 +31,77 @@ pub(crate) struct Sink {
 }
 
 enum Face {
-    Screen(Box<(DefaultTerminal, LiveView)>),
-    Lines,
+    Screen(Box<Screen>),
+    Lines(Printer),
     Events(Printer),
+}
+
+/// The live table. What is drawn goes to the terminal by way of a printer: a line that hangs takes
+/// nothing any more, and that must hold nothing up.
+struct Screen {
+    terminal: Terminal<CrosstermBackend<Pen>>,
+    printer: Printer,
+    pen: Pen,
+    view: LiveView,
+}
+
+impl Screen {
+    fn open() -> io::Result<Self> {
+        // Raw mode, the other screen, and both given back where the program fails.
+        drop(ratatui::try_init()?);
+        let pen = Pen::default();
+        Ok(Self {
+            terminal: Terminal::new(CrosstermBackend::new(pen.clone()))?,
+            printer: Printer::start(io::stdout())?,
+            pen,
+            view: LiveView::default(),
+        })
+    }
+
+    /// Draws, where the terminal has taken what was drawn before; answers whether it has.
+    fn draw(&mut self, engine: &Engine, title: &str, zone: &TimeZone) -> bool {
+        if !self.printer.is_idle() {
+            return false;
+        }
+        let Self { terminal, view, .. } = self;
+        // A terminal that is gone ends the run by its signal.
+        let _ = terminal.draw(|frame| view.draw(frame, engine, title, zone));
+        self.print();
+        true
+    }
+
+    fn print(&mut self) {
+        let drawn = self.pen.take();
+        self.printer.line(|to| to.write_all(&drawn));
+        self.printer.flush();
+    }
+
+    fn finish(mut self) -> io::Result<Printed> {
+        let is_shown = self.terminal.show_cursor();
+        self.print();
+        let printed = self.printer.finish();
+        match printed {
+            Ok(Printed {
+                is_stuck: false, ..
+            }) => {
+                is_shown?;
+                ratatui::try_restore()?;
+                Ok(Printed::default())
+            }
+            // To say good-bye to it would wait for ever.
+            Ok(_) => {
+                disable_raw_mode()?;
+                Ok(Printed {
+                    dropped: 0,
+                    is_stuck: true,
+                })
+            }
+            Err(error) => {
+                disable_raw_mode()?;
+                Err(error)
+            }
+        }
+    }
 }
 
 /// How the run is shown.
@@ -55,12 +126,17 @@ impl Sink {
         is_quiet: bool,
     ) -> io::Result<Self> {
         let face = match shown {
-            Shown::Screen => Face::Screen(Box::new((ratatui::try_init()?, LiveView::default()))),
-            Shown::Lines => Face::Lines,
+            Shown::Screen => Face::Screen(Box::new(Screen::open()?)),
+            Shown::Lines => Face::Lines(Printer::start(io::stdout())?),
             Shown::Events => Face::Events(Printer::start(io::stdout())?),
+        };
+        let aside = match face {
+            Face::Events(_) => Some(Printer::start(io::stderr())?),
+            Face::Screen(_) | Face::Lines(_) => None,
         };
         Ok(Self {
             face,
+            aside,
             zone,
             is_loud,
             is_quiet,
@@ -78,8 +154,8 @@ impl Sink {
     /// Whether nobody looks any more (a closed pipe).
     pub(super) fn is_over(&self) -> bool {
         match &self.face {
-            Face::Events(printer) => printer.is_over(),
-            Face::Screen(_) | Face::Lines => false,
+            Face::Events(printer) | Face::Lines(printer) => printer.is_over(),
+            Face::Screen(_) => false,
         }
     }
 
@@ -98,26 +174,19 @@ impl Sink {
 
     fn tell(&mut self, text: &str, is_alarm: bool, time: Timestamp) {
         match &mut self.face {
-            Face::Screen(screen) => screen.1.say(time, &self.zone, text, is_alarm),
-            Face::Lines => {
+            Face::Screen(screen) => screen.view.say(time, &self.zone, text, is_alarm),
+            Face::Lines(printer) => {
                 let kind = if is_alarm { "ALERT " } else { "" };
-                // Where nobody reads any more the run goes on: it may have rules to look after.
-                let _ = writeln!(
-                    AutoStream::auto(io::stdout()),
-                    "{time} {kind}{}",
-                    for_terminal(text)
-                );
+                printer.line(|to| writeln!(to, "{time} {kind}{}", for_terminal(text)));
             }
             Face::Events(_) => {}
         }
         let is_said = is_alarm && self.is_loud || !is_alarm && !self.is_quiet;
-        if is_said && matches!(self.face, Face::Events(_)) {
+        if let Some(aside) = &mut self.aside
+            && is_said
+        {
             let kind = if is_alarm { "ALERT: " } else { "" };
-            let _ = writeln!(
-                anstream::stderr(),
-                "smtpwatch: {kind}{}",
-                for_terminal(text)
-            );
+            aside.line(|to| writeln!(to, "smtpwatch: {kind}{}", for_terminal(text)));
         }
     }
 
@@ -131,13 +200,13 @@ impl Sink {
     pub(super) fn refresh(&mut self, engine: &Engine) {
         match &mut self.face {
             Face::Screen(screen) if self.has_news => {
-                let (terminal, view) = screen.as_mut();
-                // A terminal that is gone ends the run by its signal.
-                let _ = terminal.draw(|frame| view.draw(frame, engine, &self.title, &self.zone));
-                self.has_news = false;
+                self.has_news = !screen.draw(engine, &self.title, &self.zone);
             }
-            Face::Events(printer) => printer.flush(),
-            Face::Screen(_) | Face::Lines => {}
+            Face::Events(printer) | Face::Lines(printer) => printer.flush(),
+            Face::Screen(_) => {}
+        }
+        if let Some(aside) = &mut self.aside {
+            aside.flush();
         }
     }
 
@@ -146,21 +215,23 @@ impl Sink {
         self.has_news = true;
     }
 
-    /// Gives the terminal back; for events, writes the report as the last of them. Answers how many
-    /// lines were dropped because nobody read them in time.
-    pub(crate) fn finish(self, report: &Report, now: Timestamp) -> io::Result<u64> {
-        match self.face {
-            Face::Screen(_) => {
-                ratatui::try_restore()?;
-                Ok(0)
-            }
-            Face::Lines => Ok(0),
+    /// Gives the terminal back; for events, writes the report as the last of them.
+    pub(crate) fn finish(self, report: &Report, now: Timestamp) -> io::Result<Printed> {
+        // Where standard error is gone or stuck there is nobody to tell.
+        let aside = self.aside.map(Printer::finish);
+        let mut printed = match self.face {
+            Face::Screen(screen) => screen.finish()?,
+            Face::Lines(printer) => printer.finish()?,
             Face::Events(mut printer) => {
                 if self.events.contains(&EventKind::Report) {
                     printer.line(|to| event::write_report(report, now, to));
                 }
-                printer.finish()
+                printer.finish()?
             }
+        };
+        if let Some(Ok(aside)) = aside {
+            printed.dropped += aside.dropped;
         }
+        Ok(printed)
     }
 }

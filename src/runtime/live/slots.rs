@@ -10,6 +10,9 @@ use crate::model::{Interface, Notice, SourceName, Timestamp};
 use crate::source::live::{self, Batch, Live, LiveError, Options};
 use crate::sys::readiness::Readiness;
 
+/// Reads of a source at the end: of 4096 events each, more than the queue to it holds.
+const MAX_LAST_READS: usize = 64;
+
 /// The sources of a live run.
 pub(crate) struct Slots {
     all: Vec<Slot>,
@@ -88,10 +91,13 @@ impl Slots {
         }
     }
 
-    /// Reads all of them until nothing is left.
+    /// Reads all of them until nothing is left, or under a flood what can have come by now.
     pub(super) fn drain(&mut self, core: &mut Core, now: Timestamp) {
         for place in 0..self.all.len() {
-            while let Some((live, _)) = &mut self.all[place].live {
+            for _ in 0..MAX_LAST_READS {
+                let Some((live, _)) = &mut self.all[place].live else {
+                    break;
+                };
                 let read = live.read(now, &mut self.batch);
                 let is_drained = self.batch.is_drained || read.is_err();
                 core.take_batch(self.all[place].source, &mut self.batch, now);
@@ -102,9 +108,11 @@ impl Slots {
         }
     }
 
-    /// Opens again what has failed.
+    /// Opens again what has failed; to be called each second. A capture whose interface goes while
+    /// nothing comes in has an error to tell, which wakes nobody: it is read, too.
     pub(super) fn retry(&mut self, core: &mut Core, now: Timestamp) {
         for slot in &mut self.all {
+            slot.has_more |= matches!(slot.source, SourceName::Capture(_)) && slot.live.is_some();
             if slot.live.is_none()
                 && let Ok(live) = open(slot.source, &self.options)
             {

@@ -117,6 +117,7 @@ impl Capture {
         while left > 0 {
             let mut taker = Taker {
                 interface,
+                index: self.index,
                 link: self.link,
                 ports: &self.ports,
                 rule: self.rule,
@@ -180,6 +181,7 @@ impl Capture {
 /// What takes frames.
 struct Taker<'a> {
     interface: Interface,
+    index: Option<u32>,
     link: LinkType,
     ports: &'a Ports,
     rule: RuleId,
@@ -226,7 +228,15 @@ impl Taker<'_> {
             (LinkType::LINUX_SLL2, &[_, _, _, _, a, b, c, d, ..]) => {
                 self.names.name(u32::from_be_bytes([a, b, c, d]))
             }
-            _ => self.interface,
+            // By its index, for it may have got another name.
+            _ => match (self.index, self.interface) {
+                (Some(index), opened) => match self.names.name(index) {
+                    // It is gone by now.
+                    name if name == Interface::default() => opened,
+                    name => name,
+                },
+                (None, opened) => opened,
+            },
         }
     }
 }
