@@ -73,15 +73,15 @@ impl Net {
         self.gateway(&peer);
         self.gateway("ip address add 192.0.2.1/24 dev lan0");
         self.gateway("ip link set lan0 up");
-        self.inside(&self.machine, "ip address add 192.0.2.10/24 dev eth0");
-        self.inside(&self.machine, "ip link set eth0 up");
+        Self::inside(&self.machine, "ip address add 192.0.2.10/24 dev eth0");
+        Self::inside(&self.machine, "ip link set eth0 up");
     }
 
-    fn inside(&self, namespace: &str, line: &str) -> String {
-        ok(&mut self.command_in(namespace, line))
+    fn inside(namespace: &str, line: &str) -> String {
+        ok(&mut Self::command_in(namespace, line))
     }
 
-    fn command_in(&self, namespace: &str, line: &str) -> Command {
+    fn command_in(namespace: &str, line: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{namespace}"));
         command.args(line.split_whitespace()).stdin(Stdio::null());
@@ -90,12 +90,12 @@ impl Net {
 
     /// What the words of `line` print on the gateway, where they must succeed.
     pub(crate) fn gateway(&self, line: &str) -> String {
-        self.inside(&self.gateway, line)
+        Self::inside(&self.gateway, line)
     }
 
     /// A command on the gateway, not yet run.
     pub(crate) fn on_gateway(&self, line: &str) -> Command {
-        self.command_in(&self.gateway, line)
+        Self::command_in(&self.gateway, line)
     }
 
     /// Has a shell on the gateway run `script`, which must succeed.
@@ -484,10 +484,6 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test waits for what happens beside it"
-)]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
@@ -511,7 +507,7 @@ fn syn(mac: [u8; 6], address: Ipv4Addr, number: u32) -> Vec<u8> {
     header[12..16].copy_from_slice(&address.octets());
     let [_, high, middle, low] = number.to_be_bytes();
     // Neighbours are in networks of their own, as a bot's are.
-    header[17..20].copy_from_slice(&[18 | middle & 1, low, (high << 6) ^ (middle >> 1)]);
+    header[17..20].copy_from_slice(&[0x12 | middle & 1, low, (high << 6) ^ (middle >> 1)]);
     let sum: u32 = header
         .chunks(2)
         .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))

@@ -2,6 +2,10 @@
 //! readers that do not read, floods. Everything happens in network namespaces of the tests' own, which
 //! need root.
 #![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start programs and wait for them"
+)]
 
 mod ends;
 mod harness;
