@@ -6,6 +6,10 @@
     reason = "a test makes its own networks and asks its own clock"
 )]
 #![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start programs and wait for them"
+)]
 
 mod ends;
 mod harness;
