@@ -1,10 +1,6 @@
 //! `smtpwatch watch` on a gateway where things go wrong: interfaces that go, rules that are taken away,
 //! readers that do not read, floods. Everything happens in network namespaces of the tests' own, which
 //! need root.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a test makes its own networks and asks its own clock"
-)]
 #![allow(clippy::unwrap_used)]
 #![allow(
     clippy::disallowed_methods,
