@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -27,6 +27,9 @@ const PATH: &str = "/dev/kmsg";
 /// `CONSOLE_EXT_LOG_MAX`: 8192).
 const MAX_RECORD: usize = 16 * 1024;
 
+/// More records than a ring holds that anybody sets up (`log_buf_len=`): some 100 million bytes.
+const MAX_RING: u32 = 1 << 20;
+
 /// The ring buffer, from its end on.
 #[derive(Debug)]
 pub(crate) struct Kmsg {
@@ -35,7 +38,7 @@ pub(crate) struct Kmsg {
     decoder: Decoder,
     ports: Ports,
     rules: Rules,
-    /// The number that the next record bears if nothing is lost; unknown before the first.
+    /// The number that the next record bears if nothing is lost; unknown before the first there is.
     expected: Option<u64>,
 }
 
@@ -45,20 +48,39 @@ impl Kmsg {
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
             .open(PATH);
-        let mut file = opened.map_err(|source| match source.kind() {
+        let file = opened.map_err(|source| match source.kind() {
             io::ErrorKind::PermissionDenied => LiveError::KmsgNotPermitted,
             _ => failed("opening", source),
         })?;
-        file.seek(SeekFrom::End(0))
-            .map_err(|source| failed("seeking the end of", source))?;
-        Ok(Self {
+        let mut kmsg = Self {
             file,
             buffer: vec![0; MAX_RECORD],
             decoder: Decoder::new([]).watching(options.ports.as_slice()),
             ports: options.ports.clone(),
             rules: Rules::new(SOURCE, &options.prefixes),
             expected: None,
-        })
+        };
+        kmsg.skip_to_end()?;
+        Ok(kmsg)
+    }
+
+    /// Passes over what is there already. It is read, and not jumped over, for the last record's number:
+    /// without it what is overwritten before the first read could not be counted.
+    fn skip_to_end(&mut self) -> Result<(), LiveError> {
+        for _ in 0..MAX_RING {
+            match self.file.read(&mut self.buffer) {
+                Ok(length) => {
+                    let record = kmsg::record(&self.buffer[..length]);
+                    self.expected = record.map(|record| record.sequence.saturating_add(1));
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => break,
+                    Some(libc::EPIPE | libc::EINTR) => {}
+                    _ => return Err(failed("reading", error)),
+                },
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn read(&mut self, now: Timestamp, batch: &mut Batch) -> Result<(), LiveError> {
@@ -88,8 +110,8 @@ impl Kmsg {
         Ok(())
     }
 
-    /// The record to be read was overwritten. How many were, the next one's number tells, unless
-    /// none was read yet: then it was one at least.
+    /// The record to be read was overwritten. How many were, the next one's number tells, unless the
+    /// ring was empty before: then it was one at least.
     fn overrun(&mut self, batch: &mut Batch) {
         batch.overruns += 1;
         if self.expected.is_none() {

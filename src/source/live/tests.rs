@@ -656,8 +656,7 @@ mod kmsg {
             &format!("prefix \"{prefix}\" flags tcp sequence"),
         );
         let mut source = open(SourceName::Kmsg, &options).unwrap();
-        lab.send(&[Syn::numbered(0).frame_v4()]);
-        assert_eq!(isns(&read_syns(&mut source, 1)), [0]);
+        // Even what is overwritten before anything was read.
         let frames: Vec<Vec<u8>> = (1..=SENT).map(|n| Syn::numbered(n).frame_v4()).collect();
         lab.send(&frames);
         let batch = read_until(&mut source, |batch| {
