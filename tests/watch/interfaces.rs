@@ -1,32 +1,11 @@
 //! Interfaces that go and come back, and several sources at once.
 
-use std::fs;
 use std::net::Ipv4Addr;
-use std::sync::Mutex;
 
 use nix::sys::signal::Signal;
 
 use crate::harness::{MACHINE, MACHINE_MAC, Net, write_lease};
-
-/// Rules in a namespace may write to the kernel's log only where this says so, for all of them.
-const LOG_ALL: &str = "/proc/sys/net/netfilter/nf_log_all_netns";
-static KERNEL_LOG: Mutex<()> = Mutex::new(());
-
-/// What the machine's rules may write to the kernel's log while `what` runs.
-pub(crate) fn with_kernel_log(is_open: bool, what: impl FnOnce()) {
-    struct Restore(String);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            let _ = fs::write(LOG_ALL, &self.0);
-        }
-    }
-    let _turn = KERNEL_LOG
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let _restore = Restore(fs::read_to_string(LOG_ALL).unwrap());
-    fs::write(LOG_ALL, if is_open { "1" } else { "0" }).unwrap();
-    what();
-}
+use crate::kernel_log::with_kernel_log;
 
 #[test]
 fn a_captured_interface_goes_down_and_away_and_comes_back() {

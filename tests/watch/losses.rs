@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::harness::{MACHINE, MACHINE_ADDRESS, MACHINE_MAC, Net, SMTPWATCH, write_lease};
-use crate::interfaces::with_kernel_log;
+use crate::kernel_log::with_kernel_log;
 
 /// More than NFLOG's queue of 32 MiB holds.
 const FLOOD: u32 = 120_000;

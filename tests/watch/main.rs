@@ -10,5 +10,6 @@
 mod ends;
 mod harness;
 mod interfaces;
+mod kernel_log;
 mod losses;
 mod rules;
