@@ -15,6 +15,8 @@ pub(crate) struct Core {
     history: Option<(Gatherer, Writer)>,
     /// Losses since the last tick: under load there is one in every read.
     losses: Vec<(SourceName, LossKind, u64)>,
+    /// Whether anything was taken since the last tick.
+    has_news: bool,
 }
 
 impl Core {
@@ -31,11 +33,13 @@ impl Core {
             recorder,
             history,
             losses: Vec::new(),
+            has_news: true,
         }
     }
 
     /// Hands `input` to the engine, and what follows from it to everybody.
     pub(super) fn take(&mut self, input: Input, now: Timestamp) {
+        self.has_news = true;
         if let Some(recorder) = &mut self.recorder {
             recorder.write(&input, now);
         }
@@ -104,6 +108,12 @@ impl Core {
             self.sink.say(&trouble, self.engine.wall(now));
         }
         self.sink.refresh(&self.engine);
+        self.has_news = false;
+    }
+
+    /// Whether anything was taken since the last tick.
+    pub(super) fn has_news(&self) -> bool {
+        self.has_news || !self.losses.is_empty()
     }
 
     /// Tells `notice` to the engine.

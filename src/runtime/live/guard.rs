@@ -121,6 +121,11 @@ impl Guard {
         }
     }
 
+    /// Whether the rules are to be looked at in turn.
+    pub(super) fn is_polled(&self) -> bool {
+        self.0.as_ref().is_some_and(Post::is_polled)
+    }
+
     /// Looks at what was changed, and puts our rules back where they are touched.
     pub(super) fn look(&mut self, core: &mut Core, clock: &LiveClock) {
         if let Some(post) = &mut self.0 {
@@ -318,11 +323,16 @@ impl Post {
         }
     }
 
-    fn tick(&mut self, core: &mut Core, clock: &LiveClock) {
-        self.ticks += 1;
+    /// Whether nobody tells of changes, or there is something to mend.
+    fn is_polled(&self) -> bool {
         let is_deaf = self.monitor.is_none() || self.backend.is_legacy();
         let is_to_mend = self.gone.as_ref().is_some_and(|gone| !gone.has_given_up);
-        if (is_deaf || is_to_mend) && self.ticks.is_multiple_of(POLLED) {
+        is_deaf || is_to_mend
+    }
+
+    fn tick(&mut self, core: &mut Core, clock: &LiveClock) {
+        self.ticks += 1;
+        if self.is_polled() && self.ticks.is_multiple_of(POLLED) {
             self.check(None, core, clock);
         }
         let sources = core.engine().health().sources();

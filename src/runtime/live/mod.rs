@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::clock::LiveClock;
 use crate::engine::{Engine, Input};
@@ -31,10 +31,12 @@ pub(crate) use printer::Printed;
 pub(crate) use sink::{Shown, Sink};
 pub(crate) use slots::Slots;
 
-/// How often time is told to pass.
+/// How often time is told to pass ...
 const TICK: Duration = Duration::from_secs(1);
-/// Ticks between two readings of the rules' counters.
-const COUNTED: u64 = 10;
+/// ... and how often while nothing happens: what is not woken costs nothing.
+const IDLE_TICK: Duration = Duration::from_secs(5);
+/// Between two readings of the rules' counters.
+const COUNTED: Duration = Duration::from_secs(10);
 /// How long a packet may be under way from the rule to the reader (NFLOG's timeout, and some).
 const UNDER_WAY: Duration = Duration::from_millis(50);
 
@@ -84,12 +86,13 @@ impl Live {
     async fn watch(mut self) -> io::Result<Ended> {
         let mut resized = signal(SignalKind::window_change())?;
         let keys = Keys::open(self.core.sink().has_keys())?;
-        let mut ticks = ticks();
-        let mut tick = 0_u64;
+        let mut ticked = Instant::now();
+        let mut counted = ticked;
         let inventory = Readiness::of(&self.inventory)?;
         self.guard.listen()?;
         self.begin();
         loop {
+            let pause = if self.is_idle() { IDLE_TICK } else { TICK };
             tokio::select! {
                 biased;
                 () = self.ends.reached() => break,
@@ -99,9 +102,13 @@ impl Live {
                     Typed::Other => {}
                 },
                 _ = resized.recv() => self.core.sink().resize(),
-                _ = ticks.tick() => {
-                    tick += 1;
-                    self.tick(tick);
+                () = sleep_until(ticked + pause) => {
+                    ticked = Instant::now();
+                    let counts = ticked - counted >= COUNTED;
+                    if counts {
+                        counted = ticked;
+                    }
+                    self.tick(counts);
                     if self.core.sink().is_over() {
                         break;
                     }
@@ -135,7 +142,7 @@ impl Live {
         for source in sources {
             self.core.notice(Notice::SourceReady { source }, now);
         }
-        self.core.tick(now);
+        self.tick(false);
     }
 
     fn read(&mut self, place: usize) {
@@ -179,7 +186,12 @@ impl Live {
         }
     }
 
-    fn tick(&mut self, number: u64) {
+    /// Whether nothing has come since the last tick, and nothing is to be looked after.
+    fn is_idle(&self) -> bool {
+        !self.core.has_news() && !self.slots.have_failed() && !self.guard.is_polled()
+    }
+
+    fn tick(&mut self, counts: bool) {
         let inputs = self.clock.check();
         let now = self.clock.now();
         for input in inputs {
@@ -188,7 +200,7 @@ impl Live {
         self.news();
         self.slots.retry(&mut self.core, now);
         self.guard.tick(&mut self.core, &self.clock);
-        if number.is_multiple_of(COUNTED) {
+        if counts {
             self.guard.count(&mut self.core, now);
         }
         self.core.tick(now);
@@ -229,13 +241,6 @@ fn overlooked(lost: Lost) -> String {
          {} messages could not be read; without room were {} neighbours and {} routes",
         lost.overruns, lost.undecoded, lost.neighbours, lost.routes
     )
-}
-
-/// A tick that comes late, as after a sleep, comes once.
-fn ticks() -> Interval {
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
 }
 
 /// What ends a run: signals, and its time. It is there before the rules are, so that no signal takes

@@ -108,7 +108,12 @@ impl Slots {
         }
     }
 
-    /// Opens again what has failed; to be called each second. A capture whose interface goes while
+    /// Whether one of them does not work now.
+    pub(super) fn have_failed(&self) -> bool {
+        self.all.iter().any(|slot| slot.live.is_none())
+    }
+
+    /// Opens again what has failed; to be called at each tick. A capture whose interface goes while
     /// nothing comes in has an error to tell, which wakes nobody: it is read, too.
     pub(super) fn retry(&mut self, core: &mut Core, now: Timestamp) {
         for slot in &mut self.all {
