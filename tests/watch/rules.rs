@@ -46,6 +46,7 @@ fn whatever_another_tool_does_to_the_rules_is_mended() {
         "nft flush table inet smtpwatch".to_owned(),
         format!("nft flush chain inet smtpwatch {chain}"),
         "nft delete element inet smtpwatch watched_ports {25}".to_owned(),
+        "nft add element inet smtpwatch watched_ports {80}".to_owned(),
         format!("nft insert rule inet smtpwatch {chain} tcp dport 25 drop"),
         format!("nft add rule inet smtpwatch {chain} counter"),
         "nft add chain inet smtpwatch more".to_owned(),

@@ -219,7 +219,12 @@ impl Post {
     fn may_concern_us(&self, commit: &Commit) -> bool {
         let touched = &commit.touched;
         match self.backend {
-            Backend::Nft(_) => touched.ours || touched.deleted_ours || touched.deleted_elements,
+            Backend::Nft(_) => {
+                touched.ours
+                    || touched.deleted_ours
+                    || touched.deleted_elements
+                    || touched.added_elements
+            }
             Backend::Iptables(_) => touched.filter_tables || touched.others,
         }
     }
@@ -312,7 +317,11 @@ impl Post {
         let after_micros = now.micros_since(gone.since);
         core.notice(Notice::RulesRestored { after_micros }, now);
         self.lose(gone.rate, after_micros, core);
-        self.last = Matched::default();
+        // Rules that were loaded anew count from 0; where only ports were mended the counters go on.
+        let goes_on = |matched: Matched| matched.seen >= self.last.seen;
+        if !self.backend.matched().is_ok_and(goes_on) {
+            self.last = Matched::default();
+        }
     }
 
     /// Counts what passed in a time without rules of `micros`.
