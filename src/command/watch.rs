@@ -126,7 +126,7 @@ impl Eyes {
         }
         let mut reasons = Vec::new();
         for source in [SourceName::Nflog, SourceName::Kmsg] {
-            match Self::of(&[source], flags, settings) {
+            match Self::of(std::slice::from_ref(&source), flags, settings) {
                 Ok(eyes) => {
                     let why = match reasons.as_slice() {
                         [] => "it loses least, and works here".to_owned(),
@@ -151,9 +151,9 @@ impl Eyes {
         let via = Via::of(has(SourceName::Nflog), has(SourceName::Kmsg));
         let given = flags.rules.partial(&settings.ports);
         let mut names: Vec<SourceName> = Vec::new();
-        for &source in sources {
-            if !names.contains(&source) {
-                names.push(source);
+        for source in sources {
+            if !names.contains(source) {
+                names.push(source.clone());
             }
         }
         let named: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -196,6 +196,9 @@ fn name(source: &Source) -> SourceName {
     match source {
         Source::Nflog | Source::Auto => SourceName::Nflog,
         Source::Kmsg => SourceName::Kmsg,
+        Source::Conntrack => SourceName::Conntrack,
+        Source::Journal => SourceName::Journal,
+        Source::File(path) => SourceName::File(path.clone()),
         Source::Capture(interface) => SourceName::Capture(Interface::new(interface.as_bytes())),
     }
 }
@@ -214,7 +217,14 @@ fn options(settings: &Settings, flags: &Flags, rules: Option<&Rules>) -> Options
         ports: settings.ports.clone(),
         group: rules.map_or(flags.rules.group(), |rules| rules.group),
         prefixes: prefix.into_iter().collect(),
+        tags: settings_tags(flags),
+        zone: flags.timezone.clone(),
+        resume_at: Vec::new(),
     }
+}
+
+fn settings_tags(flags: &Flags) -> Vec<Vec<u8>> {
+    flags.counting.tags().collect()
 }
 
 /// The report at the end, and the exit status.

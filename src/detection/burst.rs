@@ -8,13 +8,15 @@
 //! for each new group. Speaks wrongly of a mail server, or of a probe of port 25, that nobody
 //! declared.
 
+use serde::{Deserialize, Serialize};
+
 use super::window::Threshold;
 use super::{Detect, Scored};
 use crate::model::{Detector, Finding};
 use crate::settings::Settings;
 
 /// New groups, counted.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Burst(Threshold);
 
 impl Burst {

@@ -1,5 +1,7 @@
 //! Which destination groups a device has used: what is new to it, and what is not.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Group, Timestamp};
 
 /// A group not used for this long is new again.
@@ -9,7 +11,7 @@ const KNOWN_SECONDS: i64 = 30 * 86_400;
 const MAX_GROUPS: usize = 64;
 
 /// The groups that one device used lately, with the time of its last use in whole seconds.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct KnownGroups(Vec<(Group, i64)>);
 
 impl KnownGroups {

@@ -10,6 +10,8 @@ mod window;
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Finding, Group, Timestamp};
 use crate::settings::Settings;
 
@@ -33,7 +35,7 @@ trait Detect {
 }
 
 /// One device's state of all detectors.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detectors {
     groups: KnownGroups,
     burst: burst::Burst,

@@ -5,13 +5,15 @@
 //!
 //! Cannot see: anything slower.
 
+use serde::{Deserialize, Serialize};
+
 use super::window::Threshold;
 use super::{Detect, Scored};
 use crate::model::{Detector, Finding};
 use crate::settings::Settings;
 
 /// Attempts, counted.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Volume(Threshold);
 
 impl Volume {

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Scored;
 use crate::model::{Detector, Finding, Timestamp};
 
 /// Times of the last events, until the threshold is reached.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Threshold {
     events: VecDeque<Timestamp>,
     is_reached: bool,

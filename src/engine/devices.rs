@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
+use super::DeviceState;
 use super::attempts::Seen;
 use super::destinations::Destinations;
 use crate::attribution::identity::Identity;
@@ -184,6 +185,15 @@ impl Device {
     /// order of their addresses.
     pub fn top_destinations(&self, count: usize) -> Vec<(IpAddr, u64)> {
         self.destinations.top(count)
+    }
+
+    /// What is to be remembered of it.
+    pub(super) fn state(&self) -> DeviceState {
+        DeviceState {
+            key: self.key,
+            findings: self.findings.clone(),
+            detectors: self.detectors.clone(),
+        }
     }
 
     /// How much is lost with it.

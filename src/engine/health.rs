@@ -88,28 +88,28 @@ impl Health {
         self.rules
     }
 
-    fn of(&mut self, source: SourceName) -> &mut SourceHealth {
-        let known = self.sources.iter().position(|own| own.source == source);
+    fn of(&mut self, source: &SourceName) -> &mut SourceHealth {
+        let known = self.sources.iter().position(|own| own.source == *source);
         let place = known.unwrap_or_else(|| {
-            self.sources.push(SourceHealth::new(source));
+            self.sources.push(SourceHealth::new(source.clone()));
             self.sources.len() - 1
         });
         &mut self.sources[place]
     }
 
-    pub(super) fn lost(&mut self, source: SourceName, kind: LossKind, events: u64) {
+    pub(super) fn lost(&mut self, source: &SourceName, kind: LossKind, events: u64) {
         let lost = self.of(source).lost.entry(kind).or_default();
         *lost = lost.saturating_add(events);
     }
 
-    pub(super) fn arrived(&mut self, source: SourceName, events: u64) {
+    pub(super) fn arrived(&mut self, source: &SourceName, events: u64) {
         let own = self.of(source);
         own.events = own.events.saturating_add(events);
     }
 
     /// Takes a reading of the rule's counter. What it had matched by the reading before has had time
     /// to arrive; answers whether that changed what is thought of the source.
-    pub(super) fn matched(&mut self, source: SourceName, packets: u64) -> Option<Notice> {
+    pub(super) fn matched(&mut self, source: &SourceName, packets: u64) -> Option<Notice> {
         let own = self.of(source);
         let before = own.matched.unwrap_or(0);
         own.matched = Some(before.saturating_add(packets));
@@ -123,19 +123,24 @@ impl Health {
             (true, false) => {
                 own.is_blind = true;
                 let packets = grown;
-                Some(Notice::Blind { source, packets })
+                Some(Notice::Blind {
+                    source: source.clone(),
+                    packets,
+                })
             }
             // Where there is nothing to see, nobody knows who sees.
             (false, true) if has_arrived => {
                 own.is_blind = false;
-                Some(Notice::Sees { source })
+                Some(Notice::Sees {
+                    source: source.clone(),
+                })
             }
             _ => None,
         }
     }
 
     pub(super) fn note(&mut self, notice: &Notice) {
-        match *notice {
+        match notice {
             Notice::SourceReady { source } => self.of(source).is_open = true,
             Notice::SourceFailed { source, .. } => {
                 let own = self.of(source);
@@ -147,7 +152,7 @@ impl Health {
                 self.rules.are_gone = true;
             }
             Notice::RulesLost { .. } => self.rules.are_gone = true,
-            Notice::RulesRestored { after_micros } => self.restored(after_micros),
+            Notice::RulesRestored { after_micros } => self.restored(*after_micros),
             _ => {}
         }
     }
@@ -172,9 +177,9 @@ mod tests {
     #[test]
     fn packets_on_their_way_are_not_unseen() {
         let mut health = Health::default();
-        assert_eq!(health.matched(SOURCE, 100), None);
-        health.arrived(SOURCE, 100);
-        assert_eq!(health.matched(SOURCE, 50), None);
+        assert_eq!(health.matched(&SOURCE, 100), None);
+        health.arrived(&SOURCE, 100);
+        assert_eq!(health.matched(&SOURCE, 50), None);
         assert_eq!(health.sources()[0].unseen, 0);
     }
 
@@ -182,18 +187,18 @@ mod tests {
     fn blind_is_said_once_and_so_is_its_end() {
         let mut health = Health::default();
         let packets = 10;
-        assert_eq!(health.matched(SOURCE, packets), None);
+        assert_eq!(health.matched(&SOURCE, packets), None);
         let blind = Notice::Blind {
             source: SOURCE,
             packets,
         };
-        assert_eq!(health.matched(SOURCE, 5), Some(blind));
-        assert_eq!(health.matched(SOURCE, 0), None);
+        assert_eq!(health.matched(&SOURCE, 5), Some(blind));
+        assert_eq!(health.matched(&SOURCE, 0), None);
         // Nothing was there to be seen.
-        assert_eq!(health.matched(SOURCE, 1), None);
-        health.arrived(SOURCE, 1);
+        assert_eq!(health.matched(&SOURCE, 1), None);
+        health.arrived(&SOURCE, 1);
         let sees = Notice::Sees { source: SOURCE };
-        assert_eq!(health.matched(SOURCE, 0), Some(sees));
+        assert_eq!(health.matched(&SOURCE, 0), Some(sees));
         let source = &health.sources()[0];
         assert_eq!(
             (source.unseen, source.missed(), source.is_blind),
@@ -204,20 +209,20 @@ mod tests {
     #[test]
     fn a_loss_that_is_known_explains_what_stays_away() {
         let mut health = Health::default();
-        health.matched(SOURCE, 10);
-        health.arrived(SOURCE, 7);
-        health.lost(SOURCE, LossKind::QueueFull, 3);
-        assert_eq!(health.matched(SOURCE, 0), None);
+        health.matched(&SOURCE, 10);
+        health.arrived(&SOURCE, 7);
+        health.lost(&SOURCE, LossKind::QueueFull, 3);
+        assert_eq!(health.matched(&SOURCE, 0), None);
         assert_eq!(health.sources()[0].missed(), 3);
     }
 
     #[test]
     fn what_passed_while_the_rules_were_gone_explains_nothing() {
         let mut health = Health::default();
-        health.lost(SOURCE, LossKind::RulesGone, 10);
-        health.matched(SOURCE, 10);
+        health.lost(&SOURCE, LossKind::RulesGone, 10);
+        health.matched(&SOURCE, 10);
         assert!(matches!(
-            health.matched(SOURCE, 0),
+            health.matched(&SOURCE, 0),
             Some(Notice::Blind { packets: 10, .. })
         ));
     }
@@ -225,30 +230,30 @@ mod tests {
     #[test]
     fn a_gap_that_is_told_late_is_counted_once() {
         let mut health = Health::default();
-        health.matched(SOURCE, 10);
-        health.arrived(SOURCE, 6);
-        assert!(health.matched(SOURCE, 0).is_some());
+        health.matched(&SOURCE, 10);
+        health.arrived(&SOURCE, 6);
+        assert!(health.matched(&SOURCE, 0).is_some());
         assert_eq!(health.sources()[0].missed(), 4);
         // The next packet's number tells of four that were lost before it.
-        health.lost(SOURCE, LossKind::QueueFull, 4);
-        health.arrived(SOURCE, 1);
-        health.matched(SOURCE, 1);
-        health.matched(SOURCE, 0);
+        health.lost(&SOURCE, LossKind::QueueFull, 4);
+        health.arrived(&SOURCE, 1);
+        health.matched(&SOURCE, 1);
+        health.matched(&SOURCE, 0);
         assert_eq!(health.sources()[0].missed(), 4);
     }
 
     #[test]
     fn rules_that_count_anew_hide_nothing() {
         let mut health = Health::default();
-        health.matched(SOURCE, 0);
+        health.matched(&SOURCE, 0);
         // Counted by rules that were flushed before anybody read what they had counted.
-        health.arrived(SOURCE, 1000);
+        health.arrived(&SOURCE, 1000);
         health.note(&Notice::RulesGone { by: None });
         assert!(health.rules().are_gone);
         health.note(&Notice::RulesRestored { after_micros: 50 });
-        assert_eq!(health.matched(SOURCE, 10), None);
+        assert_eq!(health.matched(&SOURCE, 10), None);
         assert!(matches!(
-            health.matched(SOURCE, 0),
+            health.matched(&SOURCE, 0),
             Some(Notice::Blind { packets: 10, .. })
         ));
         let rules = RulesHealth {
@@ -262,11 +267,11 @@ mod tests {
     #[test]
     fn what_arrived_and_could_not_be_read_is_explained_once() {
         let mut health = Health::default();
-        health.matched(SOURCE, 4);
-        health.arrived(SOURCE, 2);
-        health.lost(SOURCE, LossKind::Undecoded, 2);
+        health.matched(&SOURCE, 4);
+        health.arrived(&SOURCE, 2);
+        health.lost(&SOURCE, LossKind::Undecoded, 2);
         assert!(matches!(
-            health.matched(SOURCE, 0),
+            health.matched(&SOURCE, 0),
             Some(Notice::Blind { packets: 2, .. })
         ));
     }

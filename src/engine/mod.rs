@@ -11,6 +11,7 @@ mod facts;
 mod health;
 mod sentence;
 mod spoofed;
+mod state;
 mod unclaimed;
 
 use std::net::IpAddr;
@@ -24,14 +25,15 @@ pub use facts::Facts;
 pub use health::{Health, RulesHealth, SourceHealth};
 pub use sentence::{because, because_of, called, grouped, spoken};
 pub use spoofed::{Spoofed, Spoofer};
+pub use state::DeviceState;
 pub use unclaimed::{Advice, Unclaimed};
 
 use crate::attribution::identity::{Origin, Who};
 use crate::attribution::leases::LeaseBook;
 use crate::decode::dhcp_lease::Record;
 use crate::model::{
-    Clock, DeviceId, Direction, Finding, LossKind, Neighbour, Notice, Observation, SourceName,
-    Spoof, Timestamp, Topology, Tuple,
+    Clock, DeviceId, Direction, Evidence, Finding, Held, LossKind, Neighbour, Notice, Observation,
+    Outcome, Response, SourceName, Spoof, Timestamp, Topology, Tuple,
 };
 use crate::settings::Settings;
 use attempts::{Attempts, Seen};
@@ -46,6 +48,21 @@ pub enum Input {
     Syn(Observation),
     /// A SYN whose record came too late to be put in order: it is counted and never scores.
     LateSyn(Observation),
+    /// What became of an attempt, as far as a source tells.
+    Response(Response),
+    /// What is remembered of devices from earlier runs.
+    Resume(Vec<DeviceState>),
+    /// Which MACs answered for which addresses before, whole.
+    Held(Vec<Held>),
+    /// What reverse DNS calls an address; none where it does not know it.
+    ReverseName {
+        /// The address.
+        address: IpAddr,
+        /// The name: hostile text.
+        name: Option<String>,
+    },
+    /// The settings from now on.
+    Settings(Box<Settings>),
     /// The machine's place in the network, whole, when it starts and whenever it has changed.
     Topology(Topology),
     /// An entry of the neighbour table is new or has changed.
@@ -86,6 +103,15 @@ pub enum Input {
     Tick,
 }
 
+impl From<Evidence> for Input {
+    fn from(evidence: Evidence) -> Self {
+        match evidence {
+            Evidence::Syn(observation) => Self::Syn(observation),
+            Evidence::Response(response) => Self::Response(response),
+        }
+    }
+}
+
 /// What follows from an input.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -97,6 +123,23 @@ pub enum Effect {
         direction: Direction,
         /// The SYN that opened it.
         observation: Observation,
+    },
+    /// A source told what became of an attempt, or nobody did in time.
+    Responded {
+        /// Whose attempt it is, where anybody's.
+        device: Option<DeviceId>,
+        /// Where it went.
+        direction: Direction,
+        /// When its first SYN was seen.
+        opened: Timestamp,
+        /// How it had ended so far as was known.
+        before: Outcome,
+        /// How it has ended so far as is known now.
+        after: Outcome,
+        /// Whose tuple it is.
+        tuple: Tuple,
+        /// What was told; none where nobody said anything in time.
+        response: Option<Response>,
     },
     /// A detector has something to say about a device.
     Found {
@@ -249,16 +292,16 @@ impl Engine {
                 kind,
                 events,
             } => {
-                self.health.lost(source, kind, events);
+                self.health.lost(&source, kind, events);
                 self.effects.push(Effect::Lost {
                     source,
                     kind,
                     events,
                 });
             }
-            Input::Arrived { source, events } => self.health.arrived(source, events),
+            Input::Arrived { source, events } => self.health.arrived(&source, events),
             Input::Matched { source, packets } => {
-                let change = self.health.matched(source, packets);
+                let change = self.health.matched(&source, packets);
                 self.effects.extend(change.map(Effect::Health));
             }
             Input::Notice(notice) => {
@@ -269,6 +312,11 @@ impl Engine {
             Input::Neighbour(neighbour) => self.who.note_neighbour(&neighbour),
             Input::Leases(records) => self.who.set_leases(LeaseBook::of_records(records)),
             Input::Hosts(hosts) => self.who.set_hosts(hosts),
+            Input::Response(_)
+            | Input::Resume(_)
+            | Input::Held(_)
+            | Input::ReverseName { .. }
+            | Input::Settings(_) => {}
             Input::WallClock(offset) => self.wall_offset = offset,
             Input::Tick => {}
         }

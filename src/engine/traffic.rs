@@ -46,7 +46,7 @@ pub(crate) fn inputs(seed: u64, start: Timestamp, count: usize) -> Vec<(Timestam
         let input = match (numbers.below(20), input) {
             (0, Input::Syn(observation)) => Input::LateSyn(observation),
             (1, _) => Input::Lost {
-                source,
+                source: source.clone(),
                 kind: LossKind::QueueFull,
                 events,
             },
@@ -56,10 +56,13 @@ pub(crate) fn inputs(seed: u64, start: Timestamp, count: usize) -> Vec<(Timestam
                 why: "gone\n\u{1b}[31m".to_owned(),
             }),
             (4, _) => Input::Matched {
-                source,
+                source: source.clone(),
                 packets: events,
             },
-            (5, _) => Input::Arrived { source, events },
+            (5, _) => Input::Arrived {
+                source: source.clone(),
+                events,
+            },
             (6, _) => Input::Hosts(vec![(IpAddr::from([192, 168, 1, 2]), "desk".to_owned())]),
             (7, _) => Input::Tick,
             (_, input) => input,

@@ -146,7 +146,7 @@ impl<'de> Deserialize<'de> for Interface {
 }
 
 /// A destination group: one mail service as far as addresses tell, an IPv4 /24 or an IPv6 /48.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Group(u64);
 
 impl Group {

@@ -33,7 +33,8 @@ impl Hash for Tuple {
 }
 
 /// Where an attempt goes, seen from the LAN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// From the LAN to the Internet: what is scored.
     Outbound,

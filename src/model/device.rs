@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::Ipv6Net;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Interface, Mac};
 
 /// Position of a device in the engine's table, for as long as the device is kept there.
@@ -12,7 +14,8 @@ use super::{Interface, Mac};
 pub struct DeviceId(pub u32);
 
 /// By what a device is told from others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DeviceKey {
     /// Its address: all that a log from elsewhere can tell, and all that can be told of an IPv4 host
     /// behind another router.

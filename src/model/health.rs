@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Interface;
 
-/// A live source of observations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A live source of evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceName {
     /// Packets that a rule hands to user space (`NFLOG`, `nfnetlink_log`).
@@ -16,6 +16,12 @@ pub enum SourceName {
     Kmsg,
     /// Frames captured on an interface (libpcap).
     Capture(Interface),
+    /// The kernel's connection tracking (`nfnetlink_conntrack`).
+    Conntrack,
+    /// The kernel's messages in the journal (journalctl).
+    Journal,
+    /// A log file that is followed, by its path as it was given.
+    File(String),
 }
 
 impl fmt::Display for SourceName {
@@ -24,6 +30,9 @@ impl fmt::Display for SourceName {
             Self::Nflog => f.write_str("nflog"),
             Self::Kmsg => f.write_str("kmsg"),
             Self::Capture(interface) => write!(f, "capture:{}", interface.name()),
+            Self::Conntrack => f.write_str("conntrack"),
+            Self::Journal => f.write_str("journal"),
+            Self::File(path) => write!(f, "file:{path}"),
         }
     }
 }

@@ -10,6 +10,7 @@ mod finding;
 mod health;
 mod network;
 mod observation;
+mod outcome;
 mod time;
 
 pub use address::{Group, Interface, Mac, Networks, ParseMacError};
@@ -17,6 +18,7 @@ pub use attempt::{Direction, Scope, Tuple};
 pub use device::{DeviceBasis, DeviceId, DeviceKey, Spoof};
 pub use finding::{Detector, Finding, Verdict};
 pub use health::{LossKind, Notice, Process, SourceName};
-pub use network::{Link, LocalAddress, Neighbour, Route, Topology};
+pub use network::{Held, Link, LocalAddress, Neighbour, Route, Topology};
 pub use observation::{Clock, Observation, RuleId};
+pub use outcome::{Evidence, Outcome, Response, ResponseKind};
 pub use time::{MICROS_PER_SECOND, Timestamp};

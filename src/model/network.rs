@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Interface, Mac};
+use super::{Interface, Mac, Timestamp};
 
 /// A network interface that is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,4 +57,19 @@ pub struct Neighbour {
     pub address: IpAddr,
     /// Its MAC; none where nobody answers to the address any more.
     pub mac: Option<Mac>,
+}
+
+/// That a MAC answered for an address, and from when to when: of the time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Where.
+    pub interface: Interface,
+    /// The address.
+    pub address: IpAddr,
+    /// Who answered.
+    pub mac: Mac,
+    /// The first moment of which that is known.
+    pub from: Timestamp,
+    /// The last one.
+    pub until: Timestamp,
 }

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use crate::model::{MICROS_PER_SECOND, Observation, Timestamp};
+use crate::model::{Evidence, MICROS_PER_SECOND, Timestamp};
 
 /// How far records may be out of order and still be put in order.
 const REORDER_MICROS: i64 = 10 * MICROS_PER_SECOND;
@@ -14,7 +14,7 @@ const REORDER_MICROS: i64 = 10 * MICROS_PER_SECOND;
 const REORDER_RECORDS: usize = 65_536;
 
 /// The next record in the order of time, and whether it came too late for it.
-pub(super) type Merged = (Observation, bool);
+pub(super) type Merged = (Evidence, bool);
 
 /// Streams that wait for their turn, and those that are being read.
 pub(super) struct Merge<P, S> {
@@ -25,9 +25,9 @@ pub(super) struct Merge<P, S> {
     ended: Vec<S>,
 }
 
-/// An observation as an item of a heap that is ordered by other things.
+/// A piece of evidence as an item of a heap that is ordered by other things.
 #[derive(Clone, Copy, Debug)]
-struct Ordered(Observation);
+struct Ordered(Evidence);
 
 impl PartialEq for Ordered {
     fn eq(&self, _: &Self) -> bool {
@@ -46,7 +46,7 @@ impl Ord for Ordered {
     }
 }
 
-impl<P, S: Iterator<Item = Observation>> Merge<P, S> {
+impl<P, S: Iterator<Item = Evidence>> Merge<P, S> {
     /// Merges the streams that `waiting` become, each with the time of its first record where that
     /// is known.
     pub(super) fn new(mut waiting: Vec<(Option<Timestamp>, P)>) -> Self {
@@ -68,7 +68,7 @@ impl<P, S: Iterator<Item = Observation>> Merge<P, S> {
                 return Some(merged);
             }
             match self.next_head(open) {
-                Some(observation) => self.reorder.push(observation),
+                Some(evidence) => self.reorder.push(evidence),
                 None => return self.reorder.pop(true),
             }
         }
@@ -79,7 +79,7 @@ impl<P, S: Iterator<Item = Observation>> Merge<P, S> {
         self.ended
     }
 
-    fn next_head(&mut self, open: &mut impl FnMut(P) -> S) -> Option<Observation> {
+    fn next_head(&mut self, open: &mut impl FnMut(P) -> S) -> Option<Evidence> {
         // One stream alone is in order as far as it is.
         if let ([], true, [only]) = (
             self.waiting.as_slice(),
@@ -98,11 +98,11 @@ impl<P, S: Iterator<Item = Observation>> Merge<P, S> {
             return self
                 .heads
                 .pop()
-                .map(|Reverse((_, _, Ordered(observation)))| observation);
+                .map(|Reverse((_, _, Ordered(evidence)))| evidence);
         }
-        let Reverse((_, index, Ordered(observation))) = self.heads.pop()?;
+        let Reverse((_, index, Ordered(evidence))) = self.heads.pop()?;
         self.refill(index);
-        Some(observation)
+        Some(evidence)
     }
 
     /// Opens the streams whose first record may come before the next one.
@@ -126,8 +126,8 @@ impl<P, S: Iterator<Item = Observation>> Merge<P, S> {
 
     fn refill(&mut self, index: usize) {
         match self.open[index].as_mut().and_then(Iterator::next) {
-            Some(observation) => {
-                let head = (observation.time, index, Ordered(observation));
+            Some(evidence) => {
+                let head = (evidence.time(), index, Ordered(evidence));
                 self.heads.push(Reverse(head));
             }
             None => self.ended.extend(self.open[index].take()),
@@ -138,33 +138,35 @@ impl<P, S: Iterator<Item = Observation>> Merge<P, S> {
 /// Holds records back for a while, so that neighbours can be put in order.
 #[derive(Debug, Default)]
 struct Reorder {
-    held: VecDeque<Observation>,
+    held: VecDeque<Evidence>,
     newest: Option<Timestamp>,
     released: Option<Timestamp>,
-    late: VecDeque<Observation>,
+    late: VecDeque<Evidence>,
 }
 
 impl Reorder {
-    fn push(&mut self, observation: Observation) {
-        let time = observation.time;
+    fn push(&mut self, evidence: Evidence) {
+        let time = evidence.time();
         if self.released.is_some_and(|released| time < released) {
-            self.late.push_back(observation);
+            self.late.push_back(evidence);
             return;
         }
         self.newest = self.newest.max(Some(time));
         // Nearly always the last place; behind its equals, so that their order stays.
         let place = match self.held.back() {
-            Some(last) if last.time > time => self.held.partition_point(|held| held.time <= time),
+            Some(last) if last.time() > time => {
+                self.held.partition_point(|held| held.time() <= time)
+            }
             _ => self.held.len(),
         };
-        self.held.insert(place, observation);
+        self.held.insert(place, evidence);
     }
 
     fn pop(&mut self, is_end: bool) -> Option<Merged> {
         if let Some(late) = self.late.pop_front() {
             return Some((late, true));
         }
-        let first = self.held.front()?.time;
+        let first = self.held.front()?.time();
         let is_ripe = self
             .newest
             .is_some_and(|newest| newest.micros_since(first) >= REORDER_MICROS);
@@ -172,16 +174,14 @@ impl Reorder {
             return None;
         }
         self.released = Some(first);
-        self.held
-            .pop_front()
-            .map(|observation| (observation, false))
+        self.held.pop_front().map(|evidence| (evidence, false))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Clock, Interface, RuleId, Tuple};
+    use crate::model::{Clock, Interface, Observation, RuleId, Tuple};
 
     fn at(millis: i64) -> Observation {
         Observation {
@@ -220,12 +220,12 @@ mod tests {
             opened.push(index);
             streams[index]
                 .iter()
-                .map(|&millis| at(millis))
+                .map(|&millis| Evidence::Syn(at(millis)))
                 .collect::<Vec<_>>()
                 .into_iter()
         };
         let merged = std::iter::from_fn(|| merge.next(&mut open))
-            .map(|(observation, late)| (observation.time.as_micros() / 1000, late))
+            .map(|(evidence, late)| (evidence.time().as_micros() / 1000, late))
             .collect();
         (merged, opened)
     }

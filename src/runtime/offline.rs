@@ -7,7 +7,7 @@ use super::merge::Merge;
 use super::progress::Progress;
 use crate::attribution::leases::LeaseBook;
 use crate::engine::{self, Engine};
-use crate::model::Timestamp;
+use crate::model::{Evidence, Timestamp};
 use crate::settings::Settings;
 use crate::source::{Input, InputError, Location, Outcome, Pending, Reading, Stream};
 
@@ -69,12 +69,11 @@ impl Offline {
         let mut open = |pending: Pending| pending.start(&self.reading);
         let mut engine = Engine::new(settings, leases, seed);
         let mut reached = Timestamp::from_micros(i64::MIN);
-        while let Some((observation, is_late)) = merge.next(&mut open) {
-            reached = reached.max(observation.time);
-            let input = if is_late {
-                engine::Input::LateSyn(observation)
-            } else {
-                engine::Input::Syn(observation)
+        while let Some((evidence, is_late)) = merge.next(&mut open) {
+            reached = reached.max(evidence.time());
+            let input = match evidence {
+                Evidence::Syn(observation) if is_late => engine::Input::LateSyn(observation),
+                evidence => evidence.into(),
             };
             engine.handle(input, reached);
         }

@@ -9,7 +9,7 @@ use crate::decode::capture::{MAX_WANTED, Reader, Record, Skip, Step};
 use crate::decode::clock::Era;
 use crate::decode::packet;
 use crate::decode::stamp::Stamp;
-use crate::model::{Clock, Observation, Timestamp};
+use crate::model::{Clock, Evidence, Observation, Timestamp};
 use crate::settings::Ports;
 
 /// Reads frames from `reader`, the `input`th of its call, on a thread of its own.
@@ -73,12 +73,12 @@ impl Frames<'_> {
             return;
         }
         self.part.matched += 1;
-        self.part.syns.push(Undated {
+        self.part.evidence.push(Undated {
             stamp: record
                 .time
                 .map_or(Stamp::None, |time| Stamp::Unix(time.as_micros())),
             era: Era::default(),
-            observation: Observation {
+            evidence: Evidence::Syn(Observation {
                 time: Timestamp::default(),
                 clock: Clock::None,
                 rule: rule(self.input, b""),
@@ -90,7 +90,7 @@ impl Frames<'_> {
                 ttl: Some(segment.ttl),
                 vlan: segment.vlan,
                 repeats: 0,
-            },
+            }),
         });
     }
 

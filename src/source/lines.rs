@@ -10,7 +10,7 @@ use crate::decode::journal;
 use crate::decode::kernel_log::{Content, Decoded, Decoder, Packet, Skip};
 use crate::decode::stamp::Stamp;
 use crate::decode::syslog::Origin;
-use crate::model::{Clock, Observation, Timestamp, Tuple};
+use crate::model::{Clock, Evidence, Observation, Timestamp, Tuple};
 use crate::settings::Ports;
 
 /// No line with a packet record is shorter: host, tag, interfaces, addresses, ports.
@@ -153,10 +153,10 @@ impl<'a> Lines<'a> {
                     let syn = Undated {
                         stamp: decoded.stamp,
                         era,
-                        observation,
+                        evidence: Evidence::Syn(observation),
                     };
                     part.matched += 1;
-                    part.syns.push(syn);
+                    part.evidence.push(syn);
                     part.last_line = LastLine::Syn(syn);
                 }
             }
@@ -165,7 +165,7 @@ impl<'a> Lines<'a> {
                     LastLine::None => {
                         part.leading_repeats = part.leading_repeats.saturating_add(times);
                     }
-                    LastLine::Syn(syn) if times > 0 => part.syns.push(syn.repeated(times)),
+                    LastLine::Syn(syn) if times > 0 => part.evidence.push(syn.repeated(times)),
                     LastLine::Syn(_) | LastLine::Other => {}
                 }
                 self.skip(Skip::RepeatMarker);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::input::InputError;
 use crate::decode::clock::{Era, Eras, FirstStamps};
 use crate::decode::stamp::Stamp;
-use crate::model::{Clock, Observation, RuleId};
+use crate::model::{Clock, Evidence, RuleId};
 
 /// Tags of other programs whose lines look like packet records, kept by name.
 const MAX_FOREIGN: usize = 8;
@@ -67,18 +67,20 @@ impl Outcome {
     }
 }
 
-/// A SYN whose stamp has no time yet.
+/// Evidence whose stamp has no time yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Undated {
     pub(super) stamp: Stamp,
     pub(super) era: Era,
-    pub(super) observation: Observation,
+    pub(super) evidence: Evidence,
 }
 
 impl Undated {
     /// The same packet, `times` more.
     pub(super) fn repeated(mut self, times: u32) -> Self {
-        self.observation.repeats = times;
+        if let Evidence::Syn(observation) = &mut self.evidence {
+            observation.repeats = times;
+        }
         self
     }
 }
@@ -86,7 +88,7 @@ impl Undated {
 /// What a piece of an input holds.
 #[derive(Debug, Default)]
 pub(super) struct Part {
-    pub(super) syns: Vec<Undated>,
+    pub(super) evidence: Vec<Undated>,
     pub(super) records: u64,
     pub(super) matched: u64,
     pub(super) skipped: Vec<(&'static str, u64)>,

@@ -1,4 +1,4 @@
-//! An input as a stream of observations: its parts are put in order, and only then do stamps become
+//! An input as a stream of evidence: its parts are put in order, and only then do stamps become
 //! times, for a year or a boot is told from what came before.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,7 +15,7 @@ use super::part::{LastLine, Outcome, Part, Undated};
 use super::{capture, journal, probe};
 use crate::decode::clock::{Anchor, Eras, RecordClock, is_outlier};
 use crate::decode::kernel_log::Decoder;
-use crate::model::{Observation, Timestamp};
+use crate::model::{Evidence, Timestamp};
 use crate::settings::Ports;
 
 /// Parts of lines decoded ahead of the reader of the stream, besides one for each thread: a few
@@ -107,7 +107,7 @@ pub(crate) struct Stream {
     eras: Eras,
     clock: RecordClock,
     last_line: LastLine,
-    queue: VecDeque<Observation>,
+    queue: VecDeque<Evidence>,
     before: Option<Timestamp>,
     outcome: Outcome,
 }
@@ -203,7 +203,7 @@ impl Stream {
             era: syn.era.after(start),
             ..syn
         };
-        for &syn in &part.syns {
+        for &syn in &part.evidence {
             self.date(absolute(syn));
         }
         match part.last_line {
@@ -216,22 +216,23 @@ impl Stream {
     fn date(&mut self, syn: Undated) {
         let (time, clock) = self.clock.time(&syn.stamp, syn.era);
         self.outcome.clock = self.outcome.clock.max(clock);
-        self.queue.push_back(Observation {
-            time,
-            clock,
-            ..syn.observation
-        });
+        let mut evidence = syn.evidence;
+        evidence.set_time(time);
+        if let Evidence::Syn(observation) = &mut evidence {
+            observation.clock = clock;
+        }
+        self.queue.push_back(evidence);
     }
 
     /// Puts right a stamp that is far from both its neighbours'.
-    fn mend(&mut self, mut observation: Observation) -> Observation {
-        let time = observation.time;
+    fn mend(&mut self, mut evidence: Evidence) -> Evidence {
+        let time = evidence.time();
         let is_off = |before, after| is_outlier(before, time, after);
-        let mended = match (self.before, self.queue.front().map(|next| next.time)) {
+        let mended = match (self.before, self.queue.front().map(Evidence::time)) {
             (Some(before), Some(after)) if is_off(before, after) => Some(before),
             // The first one has no predecessor: it is off where the next two agree against it.
             (None, Some(after)) if time > after && is_off(after, after) => {
-                let third = self.queue.get(1).map(|next| next.time);
+                let third = self.queue.get(1).map(Evidence::time);
                 third
                     .is_some_and(|third| !is_outlier(third, after, time))
                     .then_some(after)
@@ -240,21 +241,21 @@ impl Stream {
         };
         if let Some(time) = mended {
             self.outcome.bad_time += 1;
-            observation.time = time;
+            evidence.set_time(time);
         }
-        self.before = Some(observation.time);
-        observation
+        self.before = Some(evidence.time());
+        evidence
     }
 }
 
 impl Iterator for Stream {
-    type Item = Observation;
+    type Item = Evidence;
 
-    fn next(&mut self) -> Option<Observation> {
+    fn next(&mut self) -> Option<Evidence> {
         // Two records ahead, for their times tell whether this one's is off.
         while self.queue.len() < 3 && self.take_part() {}
-        let observation = self.queue.pop_front()?;
-        Some(self.mend(observation))
+        let evidence = self.queue.pop_front()?;
+        Some(self.mend(evidence))
     }
 }
 

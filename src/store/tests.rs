@@ -180,13 +180,16 @@ fn what_was_not_seen_is_in_the_history() {
     let folder = tempfile::tempdir().unwrap();
     let source = SourceName::Nflog;
     let lost = Input::Lost {
-        source,
+        source: source.clone(),
         kind: LossKind::QueueFull,
         events: 40,
     };
     let notice = |notice| Input::Notice(notice);
     let why = "device is down".to_owned();
-    let failed = Notice::SourceFailed { source, why };
+    let failed = Notice::SourceFailed {
+        source: source.clone(),
+        why,
+    };
     let at = |seconds: i64| START.plus_micros(seconds * 1_000_000);
     watch(
         folder.path(),

@@ -98,6 +98,7 @@ pub(crate) fn kind(effect: &Effect) -> EventKind {
     match effect {
         Effect::Attempt { .. } => EventKind::Attempt,
         Effect::Spoofed { .. } => EventKind::Spoofed,
+        Effect::Responded { .. } => EventKind::Outcome,
         Effect::Found { .. } => EventKind::Finding,
         Effect::Shared { .. } => EventKind::Shared,
         Effect::Lost { .. } => EventKind::Loss,
@@ -140,6 +141,10 @@ fn event<'a>(effect: &'a Effect, engine: &Engine, now: Timestamp) -> Event<'a> {
             packet: Some(Packet::new(observation, direction.to_string())),
             device: EventDevice::new(*device, engine),
             ..Event::of("attempt", now)
+        },
+        Effect::Responded { device, .. } => Event {
+            device: EventDevice::new(*device, engine),
+            ..Event::of("outcome", now)
         },
         Effect::Found { device, finding } => Event {
             device: EventDevice::new(Some(*device), engine),

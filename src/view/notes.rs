@@ -176,7 +176,7 @@ impl Notes {
 
     /// A source of a live run.
     fn source(&mut self, source: &SourceHealth) {
-        let name = source.source;
+        let name = &source.source;
         let mut how: Vec<String> = source
             .lost
             .iter()

@@ -34,7 +34,7 @@ pub(crate) fn told(effect: &Effect, engine: &Engine) -> Option<(String, bool)> {
             );
             Some((text, true))
         }
-        Effect::Spoofed { .. } | Effect::Attempt { .. } => None,
+        Effect::Spoofed { .. } | Effect::Attempt { .. } | Effect::Responded { .. } => None,
     }
 }
 

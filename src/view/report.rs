@@ -317,6 +317,8 @@ impl Input {
                 SourceName::Nflog => "nflog",
                 SourceName::Kmsg => "kmsg",
                 SourceName::Capture(_) => "capture",
+                SourceName::Conntrack => "conntrack",
+                SourceName::Journal | SourceName::File(_) => "netfilter",
             },
             bytes: 0,
             records: source.events,

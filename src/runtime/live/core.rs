@@ -53,29 +53,30 @@ impl Core {
     }
 
     /// Hands in what `source` read.
-    pub(super) fn take_batch(&mut self, source: SourceName, batch: &mut Batch, now: Timestamp) {
-        for observation in batch.observations.drain(..) {
-            self.take(Input::Syn(observation), now);
+    pub(super) fn take_batch(&mut self, source: &SourceName, batch: &mut Batch, now: Timestamp) {
+        for evidence in batch.evidence.drain(..) {
+            self.take(Input::from(evidence), now);
         }
         for (kind, events) in batch.lost.drain(..) {
             self.lose(source, kind, events);
         }
         let events = batch.events;
         if events > 0 {
+            let source = source.clone();
             self.take(Input::Arrived { source, events }, now);
         }
         batch.clear();
     }
 
     /// Notes a loss, to be told at the next tick.
-    pub(super) fn lose(&mut self, source: SourceName, kind: LossKind, events: u64) {
+    pub(super) fn lose(&mut self, source: &SourceName, kind: LossKind, events: u64) {
         let known = self
             .losses
             .iter_mut()
-            .find(|(own, how, _)| *own == source && *how == kind);
+            .find(|(own, how, _)| own == source && *how == kind);
         match known {
             Some((_, _, count)) => *count = count.saturating_add(events),
-            None if events > 0 => self.losses.push((source, kind, events)),
+            None if events > 0 => self.losses.push((source.clone(), kind, events)),
             None => {}
         }
     }

@@ -328,7 +328,7 @@ impl Post {
     fn lose(&self, rate: Rate, micros: i64, core: &mut Core) {
         let passed = rate.within(micros);
         for source in self.sources() {
-            core.lose(source, LossKind::RulesGone, passed);
+            core.lose(&source, LossKind::RulesGone, passed);
         }
     }
 
@@ -366,10 +366,10 @@ impl Post {
                 SourceName::Kmsg => logged,
                 _ => seen,
             };
-            core.take(Input::Matched { source, packets }, now);
             if source == SourceName::Kmsg {
-                core.lose(source, LossKind::RateLimited, seen.saturating_sub(logged));
+                core.lose(&source, LossKind::RateLimited, seen.saturating_sub(logged));
             }
+            core.take(Input::Matched { source, packets }, now);
         }
     }
 

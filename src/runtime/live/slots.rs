@@ -32,10 +32,10 @@ struct Slot {
 impl Slots {
     /// Opens `sources`; each must work at the start.
     pub(crate) fn open(sources: &[SourceName], options: Options) -> Result<Self, LiveError> {
-        let open = |&source: &SourceName| {
+        let open = |source: &SourceName| {
             let live = open(source, &options)?;
             Ok(Slot {
-                source,
+                source: source.clone(),
                 live: Some(live),
                 has_more: true,
                 missing: None,
@@ -51,7 +51,7 @@ impl Slots {
 
     /// Their names.
     pub(super) fn names(&self) -> impl Iterator<Item = SourceName> + '_ {
-        self.all.iter().map(|slot| slot.source)
+        self.all.iter().map(|slot| slot.source.clone())
     }
 
     /// The place of a source that has something to read.
@@ -85,7 +85,7 @@ impl Slots {
         let batch = &mut self.batch;
         let read = live.read(now, batch);
         slot.has_more = !batch.is_drained;
-        core.take_batch(slot.source, batch, now);
+        core.take_batch(&slot.source, batch, now);
         if let Err(error) = read {
             slot.fail(&error, core, now);
         }
@@ -100,7 +100,7 @@ impl Slots {
                 };
                 let read = live.read(now, &mut self.batch);
                 let is_drained = self.batch.is_drained || read.is_err();
-                core.take_batch(self.all[place].source, &mut self.batch, now);
+                core.take_batch(&self.all[place].source, &mut self.batch, now);
                 if is_drained {
                     break;
                 }
@@ -119,14 +119,14 @@ impl Slots {
         for slot in &mut self.all {
             slot.has_more |= matches!(slot.source, SourceName::Capture(_)) && slot.live.is_some();
             if slot.live.is_none()
-                && let Ok(live) = open(slot.source, &self.options)
+                && let Ok(live) = open(&slot.source, &self.options)
             {
                 slot.live = Some(live);
                 slot.has_more = true;
                 if let Some(interface) = slot.missing.take() {
                     core.notice(Notice::InterfaceBack { interface }, now);
                 }
-                let source = slot.source;
+                let source = slot.source.clone();
                 core.notice(Notice::SourceReady { source }, now);
             }
         }
@@ -149,19 +149,19 @@ impl Slot {
             core.notice(Notice::InterfaceGone { interface }, now);
         }
         let notice = Notice::SourceFailed {
-            source: self.source,
+            source: self.source.clone(),
             why: error.to_string(),
         };
         core.notice(notice, now);
     }
 }
 
-fn open(source: SourceName, options: &Options) -> Result<(Live, Readiness), LiveError> {
+fn open(source: &SourceName, options: &Options) -> Result<(Live, Readiness), LiveError> {
     let live = live::open(source, options)?;
     match Readiness::of(&live) {
         Ok(readiness) => Ok((live, readiness)),
         Err(cause) => Err(LiveError::Watch {
-            source_name: source,
+            source_name: source.clone(),
             cause,
         }),
     }

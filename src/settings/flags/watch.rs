@@ -23,7 +23,8 @@ Examples:
   smtpwatch watch --format json | jq 'select(.event_type == \"finding\")'"
 )]
 pub struct Watch {
-    /// Where from: auto (the best that works here), nflog, kmsg, capture:INTERFACE; several count an attempt once.
+    /// Where from: auto (the best that works here), nflog, kmsg, journal, conntrack, file:PATH, capture:INTERFACE; several
+    /// count an attempt once.
     #[arg(long, value_name = "SOURCE", value_parser = source, value_delimiter = ',', default_value = "auto")]
     pub source: Vec<Source>,
     /// What follows from a finding.
@@ -128,6 +129,12 @@ pub enum Source {
     Kmsg,
     /// Frames on an interface.
     Capture(String),
+    /// The kernel's connection tracking.
+    Conntrack,
+    /// The kernel's messages in the journal.
+    Journal,
+    /// A log file that is followed.
+    File(String),
 }
 
 /// What follows from a finding.
@@ -153,6 +160,8 @@ pub enum Format {
 pub enum EventKind {
     /// A connection was tried.
     Attempt,
+    /// It became known how an attempt ended.
+    Outcome,
     /// A connection was tried from an address that is not the sender's.
     Spoofed,
     /// A detector has something to say.
@@ -198,10 +207,13 @@ fn source(text: &str) -> Result<Source, String> {
         None if text == "auto" => Ok(Source::Auto),
         None if text == "nflog" => Ok(Source::Nflog),
         None if text == "kmsg" => Ok(Source::Kmsg),
+        None if text == "conntrack" => Ok(Source::Conntrack),
+        None if text == "journal" => Ok(Source::Journal),
+        Some(("file", path)) if !path.is_empty() => Ok(Source::File(path.to_owned())),
         Some(("capture", interface)) if !interface.is_empty() => {
             Ok(Source::Capture(interface.to_owned()))
         }
-        _ => Err("no such source; give auto, nflog, kmsg or capture:INTERFACE".to_owned()),
+        _ => Err("no such source; give auto, nflog, kmsg, journal, conntrack, file:PATH or capture:INTERFACE".to_owned()),
     }
 }
 

@@ -15,7 +15,7 @@ use pcap::{Active, Direction, Linktype};
 
 use super::{Batch, LiveError, MAX_EVENTS, Names, Options};
 use crate::decode::packet::{self, LinkType, Skip};
-use crate::model::{Clock, Interface, LossKind, Observation, RuleId, Timestamp};
+use crate::model::{Clock, Evidence, Interface, LossKind, Observation, RuleId, Timestamp};
 use crate::settings::Ports;
 use crate::sys;
 
@@ -199,7 +199,7 @@ impl Taker<'_> {
                 }
                 let interface = self.interface_of(frame);
                 self.batch.events += 1;
-                self.batch.observations.push(Observation {
+                self.batch.evidence.push(Evidence::Syn(Observation {
                     time: self.now,
                     clock: Clock::Exact,
                     rule: self.rule,
@@ -211,7 +211,7 @@ impl Taker<'_> {
                     ttl: Some(segment.ttl),
                     vlan: segment.vlan,
                     repeats: 0,
-                });
+                }));
             }
             // Might have been a SYN; what else cannot be decoded is none.
             Err(Skip::Truncated | Skip::TooDeep | Skip::LinkType) => {

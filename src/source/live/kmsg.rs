@@ -15,7 +15,7 @@ use super::{Batch, LiveError, MAX_EVENTS, Options, Rules};
 use crate::decode::journal::Entry;
 use crate::decode::kernel_log::{Content, Decoder, Packet, Skip};
 use crate::decode::kmsg::{self, Record};
-use crate::model::{Clock, LossKind, Observation, Timestamp, Tuple};
+use crate::model::{Clock, Evidence, LossKind, Observation, Timestamp, Tuple};
 use crate::settings::Ports;
 
 /// Tells its rules' ids from other sources'.
@@ -139,7 +139,7 @@ impl Kmsg {
             Content::Packet(packet, repeats) if self.rules.want(packet.prefix) => {
                 batch.events += 1;
                 if let Some(tuple) = syn(&packet, &self.ports) {
-                    batch.observations.push(Observation {
+                    batch.evidence.push(Evidence::Syn(Observation {
                         time: now,
                         clock: Clock::Exact,
                         rule: self.rules.id(packet.prefix),
@@ -151,7 +151,7 @@ impl Kmsg {
                         ttl: packet.ttl(),
                         vlan: None,
                         repeats,
-                    });
+                    }));
                 }
             }
             Content::Skipped(Skip::CutOff | Skip::BadAddress)

@@ -13,7 +13,9 @@ mod nflog;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use crate::model::{Interface, LossKind, Observation, RuleId, SourceName, Timestamp};
+use jiff::tz::TimeZone;
+
+use crate::model::{Evidence, Interface, LossKind, RuleId, SourceName, Timestamp};
 use crate::settings::Ports;
 use crate::sys;
 
@@ -23,6 +25,9 @@ const MAX_EVENTS: u64 = 4096;
 /// Why a source cannot be opened, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LiveError {
+    /// It cannot be read yet.
+    #[error("{0} cannot be read yet")]
+    NotYet(SourceName),
     /// Of NFLOG.
     #[error(transparent)]
     Nflog(#[from] sys::nflog::Error),
@@ -81,18 +86,27 @@ pub(crate) struct Options {
     /// The prefixes of the rules whose records count (NFLOG, kernel log), whole; none given, those of
     /// any rule do.
     pub(crate) prefixes: Vec<Vec<u8>>,
+    /// Programs whose lines are taken for the kernel's (text logs).
+    pub(crate) tags: Vec<Vec<u8>>,
+    /// The zone of stamps without an offset (text logs).
+    pub(crate) zone: Option<TimeZone>,
+    /// How far sources that remember were read by an earlier run ([`Batch::position`]).
+    pub(crate) resume_at: Vec<(SourceName, String)>,
 }
 
 /// What reads of live sources gave. It is handed in again, emptied, so that its memory is used again.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// SYNs to watched ports, in the order in which they arrived.
-    pub(crate) observations: Vec<Observation>,
+    /// SYNs to watched ports and what became of them, in the order in which they arrived.
+    pub(crate) evidence: Vec<Evidence>,
     /// Records that arrived, decoded or not: what the counter of the rule that wrote them has
     /// counted, less what was lost.
     pub(crate) events: u64,
     /// What was lost, and how; each kind once at the most.
     pub(crate) lost: Vec<(LossKind, u64)>,
+    /// How far a source that remembers has been read with this batch, where that has changed: what is
+    /// to be handed in as [`Options::resume_at`] after a restart, and kept with what was read or not at all.
+    pub(crate) position: Option<String>,
     /// How often the kernel said that the queue to the reader had been full.
     pub(crate) overruns: u64,
     /// Whether the last read took everything that was there; else there may be more to read at once.
@@ -102,9 +116,10 @@ pub(crate) struct Batch {
 impl Batch {
     /// Empties it.
     pub(crate) fn clear(&mut self) {
-        self.observations.clear();
+        self.evidence.clear();
         self.lost.clear();
         self.events = 0;
+        self.position = None;
         self.overruns = 0;
         self.is_drained = false;
     }
@@ -133,12 +148,15 @@ pub(crate) enum Live {
 
 /// Opens the source `name`, in the network namespace of this thread. Where it fails the error says
 /// what to do, so that a caller who has the choice can go on with the next one and say why.
-pub(crate) fn open(name: SourceName, options: &Options) -> Result<Live, LiveError> {
-    Ok(match name {
+pub(crate) fn open(name: &SourceName, options: &Options) -> Result<Live, LiveError> {
+    Ok(match *name {
         SourceName::Nflog => Live::Nflog(Box::new(nflog::Nflog::open(options)?)),
         SourceName::Kmsg => Live::Kmsg(Box::new(kmsg::Kmsg::open(options)?)),
         SourceName::Capture(interface) => {
             Live::Capture(Box::new(capture::Capture::open(interface, options)?))
+        }
+        SourceName::Conntrack | SourceName::Journal | SourceName::File(_) => {
+            return Err(LiveError::NotYet(name.clone()));
         }
     })
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::{Batch, LiveError, MAX_EVENTS, Names, Options, Rules};
 use crate::decode::nflog::{Item, Message, items};
 use crate::decode::packet::{Segment, Skip};
-use crate::model::{Clock, LossKind, Observation, Timestamp};
+use crate::model::{Clock, Evidence, LossKind, Observation, Timestamp};
 use crate::settings::Ports;
 use crate::sys::nflog::{LogSocket, MAX_DATAGRAM, Received};
 
@@ -111,7 +111,7 @@ impl Nflog {
             Ok(segment) => {
                 if segment.is_syn() && self.ports.contains(segment.tuple.destination_port) {
                     let observation = self.observation(message, &segment, now);
-                    batch.observations.push(observation);
+                    batch.evidence.push(Evidence::Syn(observation));
                 }
             }
             Err(Skip::Truncated | Skip::BadHeader | Skip::TooDeep) => {

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 
 use super::*;
-use crate::model::{Clock, Mac};
+use crate::model::{Clock, Mac, Observation};
 use crate::sys;
 use crate::sys::capabilities::{Capability, drop_from_this_thread};
 use crate::sys::readiness::Readiness;
@@ -237,7 +237,7 @@ fn options() -> Options {
 
 fn open_capture(interface: &str) -> Result<Live, LiveError> {
     open(
-        SourceName::Capture(Interface::new(interface.as_bytes())),
+        &SourceName::Capture(Interface::new(interface.as_bytes())),
         &options(),
     )
 }
@@ -260,7 +260,7 @@ fn read_until(
 /// Reads until `count` SYNs are there, and whatever comes within a tenth of a second after them.
 #[track_caller]
 fn read_syns(source: &mut Live, count: usize) -> Batch {
-    let mut batch = read_until(source, |batch| batch.observations.len() >= count).unwrap();
+    let mut batch = read_until(source, |batch| syns(&batch).len() >= count).unwrap();
     while wait(source, 100) {
         source.read(NOW, &mut batch).unwrap();
     }
@@ -277,9 +277,20 @@ fn lost(batch: &Batch, kind: LossKind) -> u64 {
     of_kind.map(|(_, events)| events).sum()
 }
 
-fn isns(batch: &Batch) -> Vec<u32> {
+/// The SYNs of a batch.
+fn syns(batch: &Batch) -> Vec<Observation> {
     batch
-        .observations
+        .evidence
+        .iter()
+        .filter_map(|evidence| match evidence {
+            Evidence::Syn(observation) => Some(*observation),
+            Evidence::Response(_) => None,
+        })
+        .collect()
+}
+
+fn isns(batch: &Batch) -> Vec<u32> {
+    syns(&batch)
         .iter()
         .map(|observation| observation.isn.unwrap())
         .collect()
@@ -308,7 +319,7 @@ mod nflog {
         let lab = Lab::new();
         lab.log("prerouting", "group 25 prefix \"sw: \"");
         let batch = lab.on_gateway(|| {
-            let mut source = open(SourceName::Nflog, &options()).unwrap();
+            let mut source = open(&SourceName::Nflog, &options()).unwrap();
             let extension = [6, 0, 1, 4, 0, 0, 0, 0];
             lab.send(&[
                 Syn::numbered(1).frame_v4(),
@@ -320,7 +331,7 @@ mod nflog {
         assert_eq!(isns(&batch), [1, 2, 3]);
         assert_eq!((batch.events, batch.overruns), (3, 0));
         assert!(batch.lost.is_empty() && batch.is_drained);
-        let [v4, v6, behind] = batch.observations[..] else {
+        let [v4, v6, behind] = syns(&batch)[..] else {
             panic!("{batch:?}");
         };
         assert_from_station(&v4, "192.168.1.23", "203.0.113.9");
@@ -345,7 +356,7 @@ mod nflog {
         lab.log("forward", "group 25 prefix \"late \"");
         let batch = lab.on_gateway(|| {
             fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
-            let mut source = open(SourceName::Nflog, &options()).unwrap();
+            let mut source = open(&SourceName::Nflog, &options()).unwrap();
             lab.send(&[Syn {
                 ttl: 63,
                 ..Syn::numbered(1)
@@ -353,7 +364,7 @@ mod nflog {
             .frame_v4()]);
             read_syns(&mut source, 2)
         });
-        let [early, late] = batch.observations[..] else {
+        let [early, late] = syns(&batch)[..] else {
             panic!("{batch:?}");
         };
         assert_eq!((early.ttl, late.ttl), (Some(63), Some(63)));
@@ -375,7 +386,7 @@ mod nflog {
                 prefixes: vec![b"ours ".to_vec()],
                 ..options()
             };
-            let mut source = open(SourceName::Nflog, &ours).unwrap();
+            let mut source = open(&SourceName::Nflog, &ours).unwrap();
             let http = Syn {
                 port: 80,
                 ..Syn::numbered(1)
@@ -392,12 +403,12 @@ mod nflog {
     fn a_group_that_is_taken_is_told_with_its_reader() {
         let lab = Lab::new();
         let (error, again) = lab.on_gateway(|| {
-            let first = open(SourceName::Nflog, &options()).unwrap();
-            let error = open(SourceName::Nflog, &options()).unwrap_err();
+            let first = open(&SourceName::Nflog, &options()).unwrap();
+            let error = open(&SourceName::Nflog, &options()).unwrap_err();
             drop(first);
             (
                 error.to_string(),
-                open(SourceName::Nflog, &options()).is_ok(),
+                open(&SourceName::Nflog, &options()).is_ok(),
             )
         });
         let own = format!("pid {})", std::process::id());
@@ -413,7 +424,7 @@ mod nflog {
             drop_from_this_thread(Capability::NetAdmin);
             drop_from_this_thread(Capability::NetRaw);
             [
-                open(SourceName::Nflog, &options()).unwrap_err(),
+                open(&SourceName::Nflog, &options()).unwrap_err(),
                 open_capture("eth1").unwrap_err(),
             ]
         });
@@ -430,7 +441,7 @@ mod nflog {
         let lab = Lab::new();
         lab.log("prerouting", "group 25 prefix \"sw: \"");
         let (batch, last) = lab.on_gateway(|| {
-            let mut source = open(SourceName::Nflog, &options()).unwrap();
+            let mut source = open(&SourceName::Nflog, &options()).unwrap();
             let frames: Vec<Vec<u8>> = (0..SENT).map(|n| Syn::numbered(n).frame_v4()).collect();
             lab.send(&frames);
             let mut batch = Batch::default();
@@ -441,7 +452,7 @@ mod nflog {
             lab.send(&[Syn::numbered(SENT).frame_v4()]);
             (batch, read_syns(&mut source, 1))
         });
-        let read = batch.observations.len() as u64;
+        let read = syns(&batch).len() as u64;
         let gaps = lost(&batch, LossKind::QueueFull) + lost(&last, LossKind::QueueFull);
         assert!(gaps > 0 && batch.overruns > 0, "{read} were read");
         assert_eq!(read + gaps, u64::from(SENT));
@@ -454,7 +465,7 @@ mod nflog {
         let lab = Lab::new();
         lab.log("prerouting", "group 25 prefix \"sw: \"");
         let (first, all) = lab.on_gateway(|| {
-            let mut source = open(SourceName::Nflog, &options()).unwrap();
+            let mut source = open(&SourceName::Nflog, &options()).unwrap();
             let frames: Vec<Vec<u8>> = (0..6000).map(|n| Syn::numbered(n).frame_v4()).collect();
             lab.send(&frames);
             let mut batch = Batch::default();
@@ -474,10 +485,10 @@ mod nflog {
         let lab = Lab::new();
         lab.log("prerouting", "group 25 prefix \"sw: \"");
         let names = lab.on_gateway(|| {
-            let mut source = open(SourceName::Nflog, &options()).unwrap();
+            let mut source = open(&SourceName::Nflog, &options()).unwrap();
             let named = |source: &mut Live| {
                 lab.send(&[Syn::default().frame_v4()]);
-                read_syns(source, 1).observations[0].interface.name()
+                syns(&read_syns(source, 1))[0].interface.name()
             };
             let before = named(&mut source);
             lab.gateway_ip("link set eth1 down");
@@ -591,7 +602,7 @@ mod kmsg {
             "prerouting",
             &format!("prefix \"{prefix}\" flags tcp sequence"),
         );
-        let mut source = open(SourceName::Kmsg, &options).unwrap();
+        let mut source = open(&SourceName::Kmsg, &options).unwrap();
         lab.send(&[
             Syn::numbered(1).frame_v4(),
             frame(&[], &Syn::numbered(2).v6()),
@@ -599,10 +610,10 @@ mod kmsg {
         let batch = read_syns(&mut source, 2);
         assert_eq!(isns(&batch), [1, 2]);
         assert_eq!((batch.events, &batch.lost[..]), (2, &[][..]));
-        assert_from_station(&batch.observations[0], "192.168.1.23", "203.0.113.9");
-        assert_from_station(&batch.observations[1], "2001:db8::17", "2001:db8:1::19");
-        assert!(batch.observations.iter().all(|o| o.ttl == Some(64)));
-        assert_eq!(batch.observations[0].ip_id, Some(0x1234));
+        assert_from_station(&syns(&batch)[0], "192.168.1.23", "203.0.113.9");
+        assert_from_station(&syns(&batch)[1], "2001:db8::17", "2001:db8:1::19");
+        assert!(syns(&batch).iter().all(|o| o.ttl == Some(64)));
+        assert_eq!(syns(&batch)[0].ip_id, Some(0x1234));
     }
 
     #[test]
@@ -611,7 +622,7 @@ mod kmsg {
         log.restrict();
         let opened = thread::spawn(|| {
             drop_from_this_thread(Capability::Syslog);
-            open(SourceName::Kmsg, &options())
+            open(&SourceName::Kmsg, &options())
         });
         let error = opened.join().unwrap().unwrap_err().to_string();
         assert!(error.contains("needs CAP_SYSLOG"), "{error}");
@@ -623,7 +634,7 @@ mod kmsg {
         let lab = Lab::new();
         let (prefix, options) = prefix(&lab);
         lab.log("prerouting", &format!("prefix \"{prefix}\""));
-        let mut source = open(SourceName::Kmsg, &options).unwrap();
+        let mut source = open(&SourceName::Kmsg, &options).unwrap();
         let record = format!(
             "{prefix}IN=eth1 OUT= MAC=02:00:5e:00:00:01:02:00:5e:00:00:17:08:00 SRC=192.168.1.66 DST=203.0.113.9 \
              LEN=60 TOS=0x00 PREC=0x00 TTL=64 ID=1 DF PROTO=TCP SPT=1 DPT=25 WINDOW=64240 RES=0x00 SYN URGP=0"
@@ -638,8 +649,8 @@ mod kmsg {
         }
         lab.send(&[Syn::default().frame_v4()]);
         let batch = read_syns(&mut source, 1);
-        assert_eq!((batch.observations.len(), batch.events), (1, 1));
-        assert_eq!(batch.observations[0].tuple.source, ip("192.168.1.23"));
+        assert_eq!((syns(&batch).len(), batch.events), (1, 1));
+        assert_eq!(syns(&batch)[0].tuple.source, ip("192.168.1.23"));
         assert!(batch.lost.is_empty());
     }
 
@@ -655,19 +666,16 @@ mod kmsg {
             "prerouting",
             &format!("prefix \"{prefix}\" flags tcp sequence"),
         );
-        let mut source = open(SourceName::Kmsg, &options).unwrap();
+        let mut source = open(&SourceName::Kmsg, &options).unwrap();
         // Even what is overwritten before anything was read.
         let frames: Vec<Vec<u8>> = (1..=SENT).map(|n| Syn::numbered(n).frame_v4()).collect();
         lab.send(&frames);
         let batch = read_until(&mut source, |batch| {
-            batch
-                .observations
-                .last()
-                .is_some_and(|o| o.isn == Some(SENT))
+            syns(&batch).last().is_some_and(|o| o.isn == Some(SENT))
         })
         .unwrap();
         let overwritten = lost(&batch, LossKind::Overwritten);
-        let read = batch.observations.len() as u64;
+        let read = syns(&batch).len() as u64;
         assert!(overwritten > 0 && batch.overruns > 0, "{read} were read");
         assert!(read + overwritten >= u64::from(SENT));
         // Others write there, too.
@@ -700,13 +708,13 @@ mod capture {
             read_syns(&mut source, 9)
         });
         assert_eq!(isns(&batch), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-        let vlans: Vec<Option<u16>> = batch.observations.iter().map(|o| o.vlan).collect();
+        let vlans: Vec<Option<u16>> = syns(&batch).iter().map(|o| o.vlan).collect();
         let tagged = [5, 6, 7, 8].map(Some);
         assert_eq!(vlans[..2], [None, None]);
         assert_eq!(vlans[2..6], tagged);
         assert_eq!(vlans[6..], [None, Some(9), None]);
         assert_eq!((batch.events, &batch.lost[..]), (9, &[][..]));
-        for observation in &batch.observations {
+        for observation in &syns(&batch) {
             let (source, destination) = if observation.tuple.source.is_ipv4() {
                 ("192.168.1.23", "203.0.113.9")
             } else {
@@ -726,7 +734,7 @@ mod capture {
                 ..options()
             };
             let name = SourceName::Capture(Interface::new(b"eth1"));
-            let mut source = open(name, &watching).unwrap();
+            let mut source = open(&name, &watching).unwrap();
             let to = |port, isn| Syn {
                 port,
                 ..Syn::numbered(isn)
@@ -778,7 +786,7 @@ mod capture {
             read_syns(&mut source, 2)
         });
         assert_eq!(isns(&batch), [1, 2]);
-        for observation in &batch.observations {
+        for observation in &syns(&batch) {
             assert_eq!(observation.mac, None);
             assert_eq!(observation.interface, Interface::new(b"tun0"));
         }
@@ -799,7 +807,7 @@ mod capture {
             read_syns(&mut source, 3)
         });
         assert_eq!(isns(&batch), [1, 2, 3]);
-        let [plain, tagged, tunnelled] = batch.observations[..] else {
+        let [plain, tagged, tunnelled] = syns(&batch)[..] else {
             panic!("{batch:?}");
         };
         assert_from_station(&plain, "192.168.1.23", "203.0.113.9");
@@ -849,7 +857,7 @@ mod capture {
             lab.send(&frames);
             read_syns(&mut source, 1)
         });
-        let read = batch.observations.len() as u64;
+        let read = syns(&batch).len() as u64;
         let dropped = lost(&batch, LossKind::QueueFull);
         assert!(dropped > 0, "{read} were read");
         assert_eq!(read + dropped, u64::from(SENT));
@@ -870,14 +878,14 @@ fn each_source_wakes_its_reader() {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let mut source = open(name, &options()).unwrap();
+                let mut source = open(&name, &options()).unwrap();
                 let ready = Readiness::of(&source).unwrap();
                 let mut batch = Batch::default();
                 for round in 1..=20_u32 {
                     let frames = vec![Syn::numbered(round).frame_v4(); round as usize * 7];
                     lab.send(&frames);
-                    let wanted = batch.observations.len() + frames.len();
-                    while batch.observations.len() < wanted {
+                    let wanted = syns(&batch).len() + frames.len();
+                    while syns(&batch).len() < wanted {
                         let limit = std::time::Duration::from_secs(2);
                         let Ok(waited) = tokio::time::timeout(limit, ready.wait()).await else {
                             return batch;
@@ -892,7 +900,7 @@ fn each_source_wakes_its_reader() {
                 batch
             })
         });
-        assert_eq!(seen.observations.len(), 7 * 210, "{name}");
+        assert_eq!(syns(&seen).len(), 7 * 210, "{name}");
         assert!(seen.lost.is_empty());
     }
 }
