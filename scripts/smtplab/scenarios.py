@@ -88,6 +88,11 @@ class Run:
             raise system.LabError(f"nft: {process.returncode}")
         return process.pid
 
+    def addresses(self, name, addresses):
+        """Gives a machine more addresses on its LAN."""
+        text = "".join(f"address add {address}/64 dev eth0 nodad\n" for address in addresses)
+        system.command(["ip", "-batch", "-"], text, self.lab.namespace(name))
+
     def wait(self):
         """Waits for all senders that were started."""
         children, self.children = self.children, {}
@@ -238,6 +243,42 @@ def ipv6_bot(run):
         await client.steadily(there[1::2], every=0.1, source=client.machine.v6[1])
 
     infected(run, "bot", spam)
+
+
+@scenario
+def privacy_addresses(run):
+    """A bot with five IPv6 addresses, as privacy extensions make them: one device."""
+    bystanders(run)
+    addresses = [f"2001:db8:77::a{number}:{number * 257:x}" for number in range(1, 6)]
+    run.addresses("bot", addresses)
+
+    async def spam(client):
+        for index, server in enumerate(plan.MX[:30]):
+            await client.attempt(server.v6, source=addresses[index % 5], patience=1.2)
+
+    infected(run, "bot", spam)
+
+
+@scenario
+def translated(run):
+    """An office behind one public address, with ports that NAT changes at random; and who was behind which."""
+    run.nft(f"delete table inet office_nat\n{build.GATEWAY_RULES.replace('masquerade', 'masquerade fully-random')}")
+    answering = [server.v4 for server in plan.MX if server.does == plan.ANSWERS]
+
+    def mail_to(first):
+        # No server hears from more than three of them.
+        async def some_mail(client):
+            turn = answering[first:] + answering[:first]
+            await client.steadily(turn[:12] * 2, every=0.1)
+
+        return some_mail
+
+    try:
+        for first, name in enumerate(("office", "printer", "mail", "bot", "behind", "behind-too", "ap-phone")):
+            run.start(name, mail_to(first * 5))
+        run.wait()
+    finally:
+        run.nft(f"delete table inet office_nat\n{build.GATEWAY_RULES}")
 
 
 @scenario

@@ -7,6 +7,7 @@ takes the lab with it; however it ends, the kernel kills its children.
 import asyncio
 import fcntl
 import ipaddress
+import json
 import os
 import select
 import signal
@@ -39,8 +40,11 @@ def listen(port):
     return sockets
 
 
-async def converse(reader, writer, accepted=None):
-    """One SMTP session (RFC 5321), as a mail server holds it; `accepted` is called for each mail."""
+async def converse(reader, writer, accepted=None, met=None):
+    """One SMTP session (RFC 5321), as a mail server holds it.
+
+    `accepted` is called for each mail, `met` with the session's ends and the name that the client gives itself.
+    """
 
     async def say(text):
         writer.write(text.encode() + b"\r\n")
@@ -51,6 +55,9 @@ async def converse(reader, writer, accepted=None):
         while line := (await reader.readline()).decode("latin-1").strip():
             verb = line.split(" ")[0].split(":")[0].upper()
             if verb == "EHLO":
+                if met is not None:
+                    ends = (writer.get_extra_info(end)[:2] for end in ("peername", "sockname"))
+                    met(*ends, line.partition(" ")[2])
                 await say("250-mx.example\r\n250-SIZE 10485760\r\n250 8BITMIME")
             elif verb in ("HELO", "MAIL", "RCPT", "RSET", "NOOP"):
                 await say("250 2.0.0 ok")
@@ -73,19 +80,25 @@ async def converse(reader, writer, accepted=None):
         writer.close()
 
 
-async def serve(ports, accepted=None, ready=None):
+async def serve(ports, accepted=None, ready=None, met=None):
     servers = []
     for port in ports:
         for listening in listen(port):
-            servers.append(await asyncio.start_server(lambda r, w: converse(r, w, accepted), sock=listening))
+            servers.append(await asyncio.start_server(lambda r, w: converse(r, w, accepted, met), sock=listening))
     if ready is not None:
         ready()
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
-def mail_servers(ready):
-    """All mail servers of the Internet, in one process."""
-    asyncio.run(serve(SMTP_PORTS, ready=ready))
+def mail_servers(ready, path=None):
+    """All mail servers of the Internet, in one process; whom they met is written to `path`, a line of JSON each."""
+    with open(path or os.devnull, "a", buffering=1) as output:
+
+        def met(client, server, name):
+            line = {"at": time.time(), "src": client[0], "src_port": client[1], "dst": server[0], "dst_port": server[1]}
+            output.write(json.dumps({**line, "name": name}) + "\n")
+
+        asyncio.run(serve(SMTP_PORTS, ready=ready, met=met))
 
 
 def tun(namespace, name):
@@ -248,7 +261,7 @@ def start_all(lab):
     log = lab.path("services.log")
     children, pipes = {}, {}
     for name, namespace, run in [
-        ("mail servers", lab.namespace("internet"), mail_servers),
+        ("mail servers", lab.namespace("internet"), lambda ready: mail_servers(ready, lab.met)),
         ("mail server inside", lab.namespace("mail"), mail_servers),
         ("tunnel", None, lambda ready: tunnel(lab, ready)),
     ]:

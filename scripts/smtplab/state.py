@@ -32,6 +32,8 @@ class Lab:
         self.id = name
         self.folder = f"{RUN}/sw-{name}"
         self.leases = f"{self.folder}/dnsmasq.leases"
+        # Whom the mail servers of the Internet met.
+        self.met = f"{self.folder}/met.jsonl"
 
     def namespace(self, machine):
         return f"sw-{self.id}-{machine}"

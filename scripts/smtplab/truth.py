@@ -20,6 +20,16 @@ def read(path):
     return list(connections.values())
 
 
+def met(lab, began, ended):
+    """Whom the Internet's mail servers met in that time, with the name that the client gave itself.
+
+    It is what an abuse mail is made of: the addresses and ports behind the gateway's NAT.
+    """
+    with open(lab.met) as file:
+        lines = [json.loads(line) for line in file if line.endswith("\n")]
+    return [line for line in lines if began <= line["at"] <= ended]
+
+
 def direction(connection):
     """As smtpwatch names it; inside is the office, and the gateway's own addresses are the gateway."""
     gateway = (plan.GATEWAY4, plan.GATEWAY6, plan.WAN4, plan.WAN6)
@@ -100,4 +110,5 @@ def gather(run, scenario, began, ended):
         "infected": run.infected,
         "forged": forged,
         "events": run.events,
+        "met": met(lab, began, ended),
     }
