@@ -66,6 +66,8 @@ pub struct Who {
     hosts: HashMap<IpAddr, String, FixedState>,
     neighbours: Neighbours,
     territory: Option<Territory>,
+    /// What the territory is made of, beside the settings.
+    topology: Option<Topology>,
     declared: Vec<Router>,
     /// MACs of routers, with the interface that they are behind.
     routers: HashSet<(Interface, Mac), FixedState>,
@@ -81,6 +83,7 @@ impl Who {
             hosts: HashMap::with_hasher(state.clone()),
             neighbours: Neighbours::new(MAX_NEIGHBOURS, state.clone()),
             territory: None,
+            topology: None,
             declared: settings.routers.clone(),
             routers: HashSet::with_hasher(state.clone()),
             names_version: 0,
@@ -91,7 +94,16 @@ impl Who {
     /// Takes the machine's place in the network, in the stead of what was known of it.
     pub fn set_topology(&mut self, topology: &Topology, settings: &Settings) {
         self.territory = Some(Territory::new(topology, settings, &self.state));
+        self.topology = Some(topology.clone());
         self.find_routers();
+    }
+
+    /// Takes other settings: the inside networks and routers that they declare.
+    pub fn set_settings(&mut self, settings: &Settings) {
+        self.declared.clone_from(&settings.routers);
+        if let Some(topology) = self.topology.take() {
+            self.set_topology(&topology, settings);
+        }
     }
 
     /// Takes a new or changed entry of the neighbour table.

@@ -152,7 +152,7 @@ impl<'a> Message<'a> {
             mac: self.mac(),
             vlan: self.vlan,
         };
-        let mut segment = packet::ip(carrier, self.payload?)?;
+        let mut segment = packet::ip(carrier, self.payload?)?.segment()?;
         let is_routed = self.input != 0 && self.output != 0 && !self.is_bridged;
         segment.ttl = segment.ttl.saturating_add(u8::from(is_routed));
         Ok(segment)

@@ -1,4 +1,5 @@
-//! From a captured frame to its TCP header: link layer, tags and labels, IP, TCP.
+//! From a captured frame to its TCP header: link layer, tags and labels, IP, TCP; or to the TCP header
+//! that an ICMP error quotes.
 //!
 //! Headers are viewed through `pnet_packet`; the walks that it leaves to its caller (tags, labels,
 //! extension headers) are here, each with a bound. What is not done on purpose: no checksum is
@@ -10,6 +11,8 @@ use std::net::IpAddr;
 
 use pnet_packet::ethernet::{EtherType, EtherTypes, EthernetPacket};
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
+use pnet_packet::icmp::{IcmpPacket, IcmpTypes};
+use pnet_packet::icmpv6::{Icmpv6Packet, Icmpv6Types};
 use pnet_packet::ipv4::Ipv4Packet;
 use pnet_packet::ipv6::{ExtensionPacket, FragmentPacket, Ipv6Packet};
 use pnet_packet::vlan::VlanPacket;
@@ -154,6 +157,9 @@ pub struct Segment {
     pub flags: Flags,
     /// Sequence number; of a SYN, the initial one.
     pub sequence: u32,
+    /// Acknowledgment number: the next sequence number that the sender waits for. It counts where the
+    /// flag is set.
+    pub acknowledgment: u32,
     /// IPv4 identification, where there is one that is not 0.
     pub ip_id: Option<u16>,
     /// Source MAC of the frame, where it carries one that stands for a station. A cooked capture
@@ -170,6 +176,50 @@ impl Segment {
     pub fn is_syn(&self) -> bool {
         self.flags.syn() && !self.flags.ack()
     }
+
+    /// Whether it grants one: SYN with ACK.
+    pub fn is_syn_ack(&self) -> bool {
+        self.flags.syn() && self.flags.ack() && !self.flags.rst()
+    }
+
+    /// Whether it resets one.
+    pub fn is_reset(&self) -> bool {
+        self.flags.rst()
+    }
+
+    /// Whether it acknowledges and does nothing else: no SYN, RST or FIN; with or without data.
+    pub fn is_ack(&self) -> bool {
+        self.flags.ack() && !self.flags.syn() && !self.flags.rst() && !self.flags.fin()
+    }
+}
+
+/// The SYN that an ICMP error quotes: a router, or the responder's own machine, says that there is no
+/// way for it (destination unreachable but for its size, time exceeded; RFC 792, RFC 4443).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote {
+    /// Who had sent it to whom.
+    pub tuple: Tuple,
+    /// Its sequence number. That it was a SYN is only known where the error quotes the flags, too; else
+    /// it may be of a connection that is open.
+    pub sequence: u32,
+}
+
+/// What is in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A TCP segment.
+    Segment(Segment),
+    /// An ICMP error about one.
+    Quote(Quote),
+}
+
+impl Content {
+    pub(super) fn segment(self) -> Result<Segment, Skip> {
+        match self {
+            Self::Segment(segment) => Ok(segment),
+            Self::Quote(_) => Err(Skip::NotTcp),
+        }
+    }
 }
 
 /// What the layers below IP say about the sender.
@@ -179,8 +229,13 @@ pub(super) struct Carrier {
     pub(super) vlan: Option<u16>,
 }
 
-/// Decodes `frame`, the captured part of a frame of type `link`.
+/// Decodes `frame`, the captured part of a frame of type `link`, which is to hold a TCP segment.
 pub fn decode(link: LinkType, frame: &[u8]) -> Result<Segment, Skip> {
+    read(link, frame).and_then(Content::segment)
+}
+
+/// The same, where ICMP errors count, too: what [`decode`] calls something else than TCP may be one.
+pub fn read(link: LinkType, frame: &[u8]) -> Result<Content, Skip> {
     let carrier = Carrier::default();
     match link {
         LinkType::ETHERNET => ethernet(frame),
@@ -199,7 +254,7 @@ pub fn decode(link: LinkType, frame: &[u8]) -> Result<Segment, Skip> {
     }
 }
 
-fn hdlc(carrier: Carrier, frame: &[u8]) -> Result<Segment, Skip> {
+fn hdlc(carrier: Carrier, frame: &[u8]) -> Result<Content, Skip> {
     let (header, rest) = frame.split_first_chunk::<4>().ok_or(Skip::Truncated)?;
     tagged(
         carrier,
@@ -210,11 +265,12 @@ fn hdlc(carrier: Carrier, frame: &[u8]) -> Result<Segment, Skip> {
 
 /// Family, version and resource id, then attributes (`LINKTYPE_NFLOG`,
 /// <https://www.tcpdump.org/linktypes/LINKTYPE_NFLOG.html>).
-fn nflog(frame: &[u8]) -> Result<Segment, Skip> {
-    nflog::Message::read(frame.get(4..).ok_or(Skip::Truncated)?).segment()
+fn nflog(frame: &[u8]) -> Result<Content, Skip> {
+    let message = nflog::Message::read(frame.get(4..).ok_or(Skip::Truncated)?);
+    message.segment().map(Content::Segment)
 }
 
-fn ethernet(frame: &[u8]) -> Result<Segment, Skip> {
+fn ethernet(frame: &[u8]) -> Result<Content, Skip> {
     let header = EthernetPacket::new(frame).ok_or(Skip::Truncated)?;
     let source = header.get_source();
     let carrier = Carrier {
@@ -233,7 +289,7 @@ const PACKET_OUTGOING: u16 = 4;
 
 /// Read by hand: `pnet_packet` leaves the address out of a cooked header's minimum size, and panics
 /// where a frame ends before the fields behind it.
-fn cooked(frame: &[u8]) -> Result<Segment, Skip> {
+fn cooked(frame: &[u8]) -> Result<Content, Skip> {
     let (header, rest) = frame.split_first_chunk::<16>().ok_or(Skip::Truncated)?;
     let carrier = Carrier {
         mac: cooked_source(
@@ -248,7 +304,7 @@ fn cooked(frame: &[u8]) -> Result<Segment, Skip> {
     tagged(carrier, EtherType(protocol), rest)
 }
 
-fn cooked_v2(frame: &[u8]) -> Result<Segment, Skip> {
+fn cooked_v2(frame: &[u8]) -> Result<Content, Skip> {
     let (header, rest) = frame.split_first_chunk::<20>().ok_or(Skip::Truncated)?;
     let carrier = Carrier {
         mac: cooked_source(
@@ -282,7 +338,7 @@ fn tagged(
     mut carrier: Carrier,
     mut ether_type: EtherType,
     mut rest: &[u8],
-) -> Result<Segment, Skip> {
+) -> Result<Content, Skip> {
     let mut tags = 0;
     while matches!(
         ether_type,
@@ -307,7 +363,7 @@ fn tagged(
 }
 
 /// IEEE 802.2: IP behind a SNAP header (RFC 1042), or under its own service access point.
-fn logical_link(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
+fn logical_link(carrier: Carrier, bytes: &[u8]) -> Result<Content, Skip> {
     match bytes {
         &[0xaa, 0xaa, 0x03, 0, 0, 0, high, low, ref rest @ ..] => {
             network(carrier, EtherType(u16::from_be_bytes([high, low])), rest)
@@ -318,7 +374,7 @@ fn logical_link(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
     }
 }
 
-fn network(carrier: Carrier, ether_type: EtherType, bytes: &[u8]) -> Result<Segment, Skip> {
+fn network(carrier: Carrier, ether_type: EtherType, bytes: &[u8]) -> Result<Content, Skip> {
     match ether_type {
         EtherTypes::Ipv4 => ipv4(carrier, bytes),
         EtherTypes::Ipv6 => ipv6(carrier, bytes),
@@ -329,7 +385,7 @@ fn network(carrier: Carrier, ether_type: EtherType, bytes: &[u8]) -> Result<Segm
 }
 
 /// BSD loopback. Families are below 256, so that one octet and three zeros tell either byte order.
-fn loopback(frame: &[u8]) -> Result<Segment, Skip> {
+fn loopback(frame: &[u8]) -> Result<Content, Skip> {
     let (family, rest) = frame.split_first_chunk().ok_or(Skip::Truncated)?;
     match family {
         [0, 0, 0, 2] | [2, 0, 0, 0] => ipv4(Carrier::default(), rest),
@@ -342,7 +398,7 @@ fn loopback(frame: &[u8]) -> Result<Segment, Skip> {
 }
 
 /// A session's header of PPP over Ethernet (RFC 2516, section 4), then PPP.
-fn pppoe(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
+fn pppoe(carrier: Carrier, bytes: &[u8]) -> Result<Content, Skip> {
     match bytes {
         // Version 1, type 1, code 0; the session and the length tell nothing that IP does not.
         [0x11, 0, _, _, _, _, rest @ ..] => ppp(carrier, rest),
@@ -352,7 +408,7 @@ fn pppoe(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
 }
 
 /// PPP's protocol field (RFC 1661, section 2), in one octet where it was compressed.
-fn ppp(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
+fn ppp(carrier: Carrier, bytes: &[u8]) -> Result<Content, Skip> {
     let bytes = bytes.strip_prefix(&[0xff, 0x03]).unwrap_or(bytes);
     match bytes {
         [0x21, rest @ ..] | [0, 0x21, rest @ ..] => ipv4(carrier, rest),
@@ -364,7 +420,7 @@ fn ppp(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
 }
 
 /// An MPLS label stack (RFC 3032); what is below it is told by its first nibble, as routers do.
-fn mpls(carrier: Carrier, mut bytes: &[u8]) -> Result<Segment, Skip> {
+fn mpls(carrier: Carrier, mut bytes: &[u8]) -> Result<Content, Skip> {
     for _ in 0..MAX_LABELS {
         let (entry, rest) = bytes.split_first_chunk::<4>().ok_or(Skip::Truncated)?;
         if entry[2] & 1 != 0 {
@@ -376,7 +432,7 @@ fn mpls(carrier: Carrier, mut bytes: &[u8]) -> Result<Segment, Skip> {
 }
 
 /// An IP packet of either version.
-pub(super) fn ip(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
+pub(super) fn ip(carrier: Carrier, bytes: &[u8]) -> Result<Content, Skip> {
     match bytes.first().ok_or(Skip::Truncated)? >> 4 {
         4 => ipv4(carrier, bytes),
         6 => ipv6(carrier, bytes),
@@ -385,7 +441,7 @@ pub(super) fn ip(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
 }
 
 /// An IPv4 packet (RFC 791).
-fn ipv4(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
+fn ipv4(carrier: Carrier, bytes: &[u8]) -> Result<Content, Skip> {
     let header = Ipv4Packet::new(bytes).ok_or(Skip::Truncated)?;
     let header_length = usize::from(header.get_header_length()) * 4;
     let length = usize::from(header.get_total_length());
@@ -396,6 +452,10 @@ fn ipv4(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
         return Err(Skip::BadHeader);
     }
     let next = header.get_next_level_protocol();
+    if next == IpNextHeaderProtocols::Icmp {
+        let error = bytes.get(header_length..).and_then(quoted_v4);
+        return error.map(Content::Quote).ok_or(Skip::NotTcp);
+    }
     if next != IpNextHeaderProtocols::Ah {
         only_tcp(next)?;
     }
@@ -419,7 +479,7 @@ fn ipv4(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
 }
 
 /// An IPv6 packet (RFC 8200).
-fn ipv6(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
+fn ipv6(carrier: Carrier, bytes: &[u8]) -> Result<Content, Skip> {
     let header = Ipv6Packet::new(bytes).ok_or(Skip::Truncated)?;
     if header.get_version() != 6 {
         return Err(Skip::BadHeader);
@@ -432,6 +492,10 @@ fn ipv6(carrier: Carrier, bytes: &[u8]) -> Result<Segment, Skip> {
     let payload = Payload::new(bytes, length).skip(header_length)?;
     let payload = match header.get_next_header() {
         IpNextHeaderProtocols::Tcp => payload,
+        IpNextHeaderProtocols::Icmpv6 => {
+            let error = quoted_v6(payload.bytes);
+            return error.map(Content::Quote).ok_or(Skip::NotTcp);
+        }
         next => behind_extensions(next, payload)?,
     };
     tcp(
@@ -543,13 +607,28 @@ fn tcp<Address: Into<IpAddr>>(
     ip_id: Option<u16>,
     ttl: u8,
     payload: Payload<'_>,
-) -> Result<Segment, Skip> {
+) -> Result<Content, Skip> {
     let header: &[u8; TCP_UP_TO_FLAGS] = payload
         .bytes
         .first_chunk()
         .ok_or_else(|| payload.missing())?;
-    let &[sp1, sp0, dp1, dp0, s3, s2, s1, s0, _, _, _, _, _, flags] = header;
-    Ok(Segment {
+    let &[
+        sp1,
+        sp0,
+        dp1,
+        dp0,
+        s3,
+        s2,
+        s1,
+        s0,
+        a3,
+        a2,
+        a1,
+        a0,
+        _,
+        flags,
+    ] = header;
+    Ok(Content::Segment(Segment {
         tuple: Tuple {
             source: source.into(),
             destination: destination.into(),
@@ -558,10 +637,74 @@ fn tcp<Address: Into<IpAddr>>(
         },
         flags: Flags(flags),
         sequence: u32::from_be_bytes([s3, s2, s1, s0]),
+        acknowledgment: u32::from_be_bytes([a3, a2, a1, a0]),
         ip_id,
         mac: carrier.mac,
         vlan: carrier.vlan,
         ttl,
+    }))
+}
+
+/// "Fragmentation needed and DF set" (RFC 792): there is a way for smaller packets.
+const TOO_BIG: u8 = 4;
+
+/// Octets between an ICMP header's start and what it quotes, in both versions.
+const ICMP_HEADER: usize = 8;
+
+/// What an ICMP error quotes (RFC 792).
+fn quoted_v4(bytes: &[u8]) -> Option<Quote> {
+    let error = IcmpPacket::new(bytes)?;
+    let is_no_way = match error.get_icmp_type() {
+        IcmpTypes::DestinationUnreachable => error.get_icmp_code().0 != TOO_BIG,
+        kind => kind == IcmpTypes::TimeExceeded,
+    };
+    let quoted = bytes.get(ICMP_HEADER..).filter(|_| is_no_way)?;
+    let header = Ipv4Packet::new(quoted)?;
+    let length = usize::from(header.get_header_length()) * 4;
+    let is_tcp = header.get_next_level_protocol() == IpNextHeaderProtocols::Tcp;
+    if header.get_version() != 4
+        || length < Ipv4Packet::minimum_packet_size()
+        || header.get_fragment_offset() != 0
+        || !is_tcp
+    {
+        return None;
+    }
+    let (source, destination) = (header.get_source(), header.get_destination());
+    quoted_syn(source.into(), destination.into(), quoted.get(length..)?)
+}
+
+/// What an ICMPv6 error quotes (RFC 4443, section 3); nothing behind extension headers.
+fn quoted_v6(bytes: &[u8]) -> Option<Quote> {
+    let error = Icmpv6Packet::new(bytes)?;
+    let is_no_way = matches!(
+        error.get_icmpv6_type(),
+        Icmpv6Types::DestinationUnreachable | Icmpv6Types::TimeExceeded
+    );
+    let quoted = bytes.get(ICMP_HEADER..).filter(|_| is_no_way)?;
+    let header = Ipv6Packet::new(quoted)?;
+    if header.get_version() != 6 || header.get_next_header() != IpNextHeaderProtocols::Tcp {
+        return None;
+    }
+    let (source, destination) = (header.get_source(), header.get_destination());
+    let segment = quoted.get(Ipv6Packet::minimum_packet_size()..)?;
+    quoted_syn(source.into(), destination.into(), segment)
+}
+
+/// A TCP header of which at least 8 octets are quoted; none where it is seen to be no SYN.
+fn quoted_syn(source: IpAddr, destination: IpAddr, segment: &[u8]) -> Option<Quote> {
+    let &[sp1, sp0, dp1, dp0, s3, s2, s1, s0] = segment.first_chunk()?;
+    let flags = segment.get(TCP_UP_TO_FLAGS - 1).copied().map(Flags);
+    if flags.is_some_and(|flags| !flags.syn() || flags.ack()) {
+        return None;
+    }
+    Some(Quote {
+        tuple: Tuple {
+            source,
+            destination,
+            source_port: u16::from_be_bytes([sp1, sp0]),
+            destination_port: u16::from_be_bytes([dp1, dp0]),
+        },
+        sequence: u32::from_be_bytes([s3, s2, s1, s0]),
     })
 }
 
@@ -929,7 +1072,7 @@ mod tests {
     fn what_is_no_tcp_has_its_reason() {
         let raw = |packet: Vec<u8>| decode(LinkType::RAW, &packet);
         assert_eq!(raw(v4_of(17, &[], &syn())), Err(Skip::NotTcp));
-        // An ICMP error quotes a SYN.
+        // What is quoted in an ICMP error was not sent by the error's sender.
         let quoting = join(&[&[3, 1, 0, 0, 0, 0, 0, 0], &v4()]);
         assert_eq!(raw(v4_of(1, &[], &quoting)), Err(Skip::NotTcp));
         assert_eq!(raw(v4_of(4, &[], &v4())), Err(Skip::Tunnel));

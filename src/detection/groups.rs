@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Group, Timestamp};
+use crate::model::{Group, MICROS_PER_SECOND, Timestamp};
 
 /// A group not used for this long is new again.
 const KNOWN_SECONDS: i64 = 30 * 86_400;
@@ -28,6 +28,21 @@ impl KnownGroups {
         }
         self.0.push((group, now));
         true
+    }
+
+    /// Moves all times by `micros`, to the second.
+    pub(super) fn move_by(&mut self, micros: i64) {
+        let seconds = micros.div_euclid(MICROS_PER_SECOND);
+        for (_, used) in &mut self.0 {
+            *used = used.saturating_add(seconds);
+        }
+    }
+
+    /// Has no group be used after `now`.
+    pub(super) fn forget_after(&mut self, now: Timestamp) {
+        for (_, used) in &mut self.0 {
+            *used = now.as_seconds().min(*used);
+        }
     }
 
     fn forget_oldest(&mut self) {

@@ -69,6 +69,23 @@ impl Detectors {
     }
 }
 
+impl Detectors {
+    /// Moves all times by `micros`: they were told by another clock.
+    pub fn move_by(&mut self, micros: i64) {
+        self.groups.move_by(micros);
+        self.burst.threshold().move_by(micros);
+        self.volume.threshold().move_by(micros);
+    }
+
+    /// Forgets when things happened that cannot have happened after `now`: a clock that was put back
+    /// makes no alarm.
+    pub fn forget_after(&mut self, now: Timestamp) {
+        self.groups.forget_after(now);
+        self.burst.threshold().forget_after(now);
+        self.volume.threshold().forget_after(now);
+    }
+}
+
 #[cfg(test)]
 pub(crate) fn scored(seconds: i64, number: u64, is_new_group: bool) -> Scored {
     Scored {

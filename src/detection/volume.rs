@@ -21,6 +21,11 @@ impl Volume {
     pub(super) fn listens(&self) -> bool {
         !self.0.is_reached()
     }
+
+    /// What it counts by.
+    pub(super) fn threshold(&mut self) -> &mut Threshold {
+        &mut self.0
+    }
 }
 
 impl Detect for Volume {

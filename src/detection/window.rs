@@ -21,6 +21,18 @@ impl Threshold {
         self.is_reached
     }
 
+    /// Moves all times by `micros`.
+    pub(super) fn move_by(&mut self, micros: i64) {
+        for event in &mut self.events {
+            *event = event.plus_micros(micros);
+        }
+    }
+
+    /// Forgets events after `now`.
+    pub(super) fn forget_after(&mut self, now: Timestamp) {
+        self.events.retain(|&event| event <= now);
+    }
+
     /// Counts `attempt`; answers `detector`'s finding where it is the first that makes `count`
     /// events `within` the time.
     pub(super) fn count(

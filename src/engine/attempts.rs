@@ -3,7 +3,8 @@
 //! One unanswered `connect()` sends up to 11 SYNs in 135 s on Linux, and each of them matches
 //! `ct state new`; a packet may be logged by two rules and seen by two sources. Here they become one
 //! attempt with a number of packets: told by the initial sequence number where two SYNs carry one,
-//! else by addresses and ports within 150 s of the first SYN.
+//! else by addresses and ports within 150 s of the first SYN. What is known of an attempt's end is
+//! kept with it; `outcomes` decides what that is worth.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -11,7 +12,11 @@ use std::hash::BuildHasher;
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
-use crate::model::{MICROS_PER_SECOND, Observation, RuleId, Timestamp, Tuple};
+use super::outcomes::Tellers;
+use crate::model::{
+    DeviceId, Direction, MICROS_PER_SECOND, Observation, Outcome, Response, ResponseKind, RuleId,
+    Timestamp, Tuple,
+};
 
 /// Longer than the 135 s over which Linux repeats a SYN.
 const WINDOW: i64 = 150 * MICROS_PER_SECOND;
@@ -31,6 +36,37 @@ pub(super) struct Seen {
     pub(super) packets: u64,
     /// Whether it only repeats what was logged before, of an attempt no longer kept.
     pub(super) is_orphan: bool,
+    /// Where the attempt is kept that it opens.
+    pub(super) place: Option<Place>,
+}
+
+/// Where an attempt is kept, for as long as nothing else is noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(u32);
+
+/// What became of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// It belongs to an attempt that is open and counted.
+    To(Change),
+    /// The attempt that it belongs to may be opened yet.
+    NotYet,
+    /// It belongs to an attempt that is over, or not counted.
+    ToNone,
+}
+
+/// What has become known of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) device: Option<DeviceId>,
+    pub(super) direction: Direction,
+    pub(super) opened: Timestamp,
+    pub(super) before: Outcome,
+    pub(super) after: Outcome,
+    /// Whether its handshake was completed, and that had not been known.
+    pub(super) is_completed: bool,
+    /// Whether its bytes are told for the first time.
+    pub(super) has_bytes: bool,
 }
 
 /// The attempts of the last minutes.
@@ -43,6 +79,8 @@ pub(super) struct Attempts {
     free: Vec<u32>,
     /// Each open place once, in the order in which it is to be looked at.
     order: VecDeque<(Timestamp, u32)>,
+    /// When each attempt was opened that may turn out to be unanswered, and its place.
+    unanswered: VecDeque<(Timestamp, u32)>,
     capacity: usize,
     evicted: u64,
 }
@@ -54,8 +92,51 @@ struct Open {
     last: Timestamp,
     isn: Option<u32>,
     packet: Packet,
+    ending: Ending,
     /// What most attempts never need.
     more: Option<Box<More>>,
+}
+
+/// Whose attempt it is, and what is known of its end.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    /// The device's id; [`Ending::NOBODY`] where it is nobody's.
+    device: u32,
+    direction: Direction,
+    outcome: Outcome,
+    /// Bits, of those below.
+    known: u8,
+}
+
+impl Ending {
+    const NOBODY: u32 = u32::MAX;
+    /// It is counted; what is not has no outcome.
+    const COUNTED: u8 = 1;
+    /// Connection tracking has taken it in.
+    const TRACKED: u8 = 2;
+    /// Its originator has completed the handshake.
+    const COMPLETED: u8 = 4;
+    /// Its bytes are known.
+    const BYTES: u8 = 8;
+
+    /// Of an attempt that nobody has counted yet.
+    const NONE: Self = Self {
+        device: Self::NOBODY,
+        direction: Direction::External,
+        outcome: Outcome::Unknown,
+        known: 0,
+    };
+
+    fn is(self, known: u8) -> bool {
+        self.known & known != 0
+    }
+
+    /// Notes `known`; answers whether it is news.
+    fn note(&mut self, known: u8) -> bool {
+        let is_news = !self.is(known);
+        self.known |= known;
+        is_news
+    }
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +166,7 @@ impl Attempts {
             open: Vec::new(),
             free: Vec::new(),
             order: VecDeque::new(),
+            unanswered: VecDeque::new(),
             capacity,
             evicted: 0,
         }
@@ -93,6 +175,71 @@ impl Attempts {
     /// Attempts forgotten while their SYNs could still be repeated.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
+    }
+
+    /// Keeps at most `capacity` tuples from now on.
+    pub(super) fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
+    /// The attempt at `place` is counted, for `device` where it is anybody's. `may_be_told`: somebody
+    /// may see an answer to it.
+    pub(super) fn count(
+        &mut self,
+        Place(place): Place,
+        device: Option<DeviceId>,
+        direction: Direction,
+        may_be_told: bool,
+    ) {
+        let open = &mut self.open[place as usize];
+        open.ending = Ending {
+            device: device.map_or(Ending::NOBODY, |DeviceId(id)| id),
+            direction,
+            known: Ending::COUNTED,
+            ..Ending::NONE
+        };
+        if may_be_told {
+            // What is in the way has been forgotten, or has been opened again.
+            if self.unanswered.len() >= self.capacity {
+                self.unanswered.pop_front();
+            }
+            self.unanswered.push_back((open.first, place));
+        }
+    }
+
+    /// Joins `response` to its attempt; `is_last_try`: no other attempt than the one that is open will
+    /// come for it.
+    pub(super) fn respond(&mut self, response: &Response, is_last_try: bool) -> Joined {
+        match self.find(&response.tuple) {
+            Some(place) => self.open[place as usize].respond(response, is_last_try),
+            None => Joined::NotYet,
+        }
+    }
+
+    /// The next attempt to which nobody has answered in time, as far as `tellers` would know.
+    pub(super) fn unanswered(
+        &mut self,
+        now: Timestamp,
+        tellers: &Tellers,
+    ) -> Option<(Tuple, Change)> {
+        while let Some(&(opened, place)) = self.unanswered.front() {
+            if now.micros_since(opened) <= WINDOW {
+                return None;
+            }
+            self.unanswered.pop_front();
+            let open = &mut self.open[place as usize];
+            let is_open = open.first == opened && open.ending.is(Ending::COUNTED);
+            if is_open && open.ending.outcome == Outcome::Unknown && tellers.would_know(opened) {
+                return Some((open.tuple, open.end(Outcome::Unanswered)));
+            }
+        }
+        None
+    }
+
+    fn find(&self, tuple: &Tuple) -> Option<u32> {
+        let hash = self.state.hash_one(tuple);
+        let is_it = |&place: &u32| self.open[place as usize].tuple == *tuple;
+        self.places.find(hash, is_it).copied()
     }
 
     /// Takes an observation; forgets what no SYN of before `now` can belong to.
@@ -104,20 +251,23 @@ impl Attempts {
             self.open[place as usize].tuple == observation.tuple
         });
         if let Some(&place) = known {
-            return self.open[place as usize].note(observation, packets);
+            let seen = self.open[place as usize].note(observation, packets);
+            let place = seen.opens_attempt.then_some(Place(place));
+            return Seen { place, ..seen };
         }
-        if observation.repeats == 0 {
+        let place = (observation.repeats == 0).then(|| {
             self.evict(now);
-            self.open(hash, observation);
-        }
+            self.open(hash, observation)
+        });
         Seen {
             opens_attempt: true,
             packets,
             is_orphan: observation.repeats > 0,
+            place,
         }
     }
 
-    fn open(&mut self, hash: u64, observation: &Observation) {
+    fn open(&mut self, hash: u64, observation: &Observation) -> Place {
         let open = Open::new(observation);
         let place = match self.free.pop() {
             Some(place) => {
@@ -135,6 +285,7 @@ impl Attempts {
             state.hash_one(open[place as usize].tuple)
         });
         self.order.push_back((observation.time, place));
+        Place(place)
     }
 
     fn close(&mut self, place: u32) {
@@ -143,12 +294,13 @@ impl Attempts {
             entry.remove();
         }
         self.open[place as usize].more = None;
+        self.open[place as usize].ending = Ending::NONE;
         self.free.push(place);
     }
 
     /// Makes room; what no SYN without a number can belong to any more is no loss.
     fn evict(&mut self, now: Timestamp) {
-        if self.order.len() >= self.capacity
+        while self.order.len() >= self.capacity
             && let Some((_, place)) = self.order.pop_front()
         {
             let last = self.open[place as usize].last;
@@ -182,7 +334,64 @@ impl Open {
             last: observation.time,
             isn: observation.isn,
             packet: Packet::new(observation),
+            ending: Ending::NONE,
             more: None,
+        }
+    }
+
+    fn respond(&mut self, response: &Response, is_last_try: bool) -> Joined {
+        match (self.isn, response.isn) {
+            (Some(own), Some(isn)) if own == isn => {}
+            (Some(_), Some(isn)) if self.was_earlier(isn) => return Joined::ToNone,
+            (Some(_), Some(_)) => return Joined::NotYet,
+            _ if !is_last_try && self.is_of_another(response) => return Joined::NotYet,
+            _ => {}
+        }
+        if !self.ending.is(Ending::COUNTED) {
+            return Joined::ToNone;
+        }
+        if response.kind == ResponseKind::Tracked {
+            self.ending.note(Ending::TRACKED);
+        }
+        let is_completed = response.kind == ResponseKind::Established;
+        let change = Change {
+            is_completed: is_completed && self.ending.note(Ending::COMPLETED),
+            has_bytes: response.bytes.is_some() && self.ending.note(Ending::BYTES),
+            ..self.end(response.kind.outcome())
+        };
+        Joined::To(change)
+    }
+
+    /// Whether `response`, which bears no sequence number, speaks of a later attempt between the same
+    /// two, whose SYN has not been read yet: it begins anew what has begun, or comes too late for an
+    /// answer to the last SYN.
+    fn is_of_another(&self, response: &Response) -> bool {
+        match response.kind {
+            ResponseKind::Tracked => {
+                self.ending.is(Ending::TRACKED) || self.ending.outcome != Outcome::Unknown
+            }
+            ResponseKind::TimedOut | ResponseKind::Closed => false,
+            _ => response.time.micros_since(self.last) > WINDOW,
+        }
+    }
+
+    /// It ended as `outcome` says, as far as is known now, unless something better was known.
+    fn end(&mut self, outcome: Outcome) -> Change {
+        let Ending {
+            device,
+            direction,
+            outcome: before,
+            ..
+        } = self.ending;
+        self.ending.outcome = before.max(outcome);
+        Change {
+            device: (device != Ending::NOBODY).then_some(DeviceId(device)),
+            direction,
+            opened: self.first,
+            before,
+            after: self.ending.outcome,
+            is_completed: false,
+            has_bytes: false,
         }
     }
 
@@ -230,6 +439,7 @@ impl Open {
             opens_attempt: false,
             packets,
             is_orphan: false,
+            place: None,
         };
         if observation.repeats > 0 {
             return known(self.note_repeated(observation.rule, packets));
@@ -256,6 +466,7 @@ impl Open {
                     opens_attempt: true,
                     packets,
                     is_orphan: false,
+                    place: None,
                 };
             }
             _ if observation.time.micros_since(self.first).abs() > WINDOW => {
@@ -264,6 +475,7 @@ impl Open {
                     opens_attempt: true,
                     packets,
                     is_orphan: false,
+                    place: None,
                 };
             }
             (None, isn) => self.isn = isn,

@@ -6,7 +6,8 @@ use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
 use super::DeviceState;
-use super::attempts::Seen;
+use super::OutcomeCounts;
+use super::attempts::{Change, Seen};
 use super::destinations::Destinations;
 use crate::attribution::identity::Identity;
 use crate::detection::Detectors;
@@ -43,6 +44,11 @@ pub struct Device {
     pub peak_per_minute: u64,
     /// What the detectors said, first to last.
     pub findings: Vec<Finding>,
+    /// Attempts whose handshake the originator completed, which a forged source cannot.
+    pub completed: u64,
+    /// Bytes that it sent and received in its connections, where anybody told.
+    pub bytes: Option<(u64, u64)>,
+    outcomes: OutcomeCounts,
     lease_mac: Option<Mac>,
     mac: Seldom<Mac>,
     interface: Seldom<Interface>,
@@ -62,6 +68,8 @@ pub(super) struct Sighting {
     pub(super) basis: DeviceBasis,
     /// Of the names that are known now.
     pub(super) names_version: u32,
+    /// How far the time of day is ahead of `time`, in microseconds.
+    pub(super) wall_offset: i64,
 }
 
 /// On what grounds a device is named, and its name.
@@ -132,6 +140,9 @@ impl Device {
             last_seen: time,
             peak_per_minute: 0,
             findings: Vec::new(),
+            completed: 0,
+            bytes: None,
+            outcomes: OutcomeCounts::default(),
             mac: Seldom::Unknown,
             interface: Seldom::Unknown,
             minute: (i64::MIN, 0),
@@ -187,13 +198,38 @@ impl Device {
         self.destinations.top(count)
     }
 
-    /// What is to be remembered of it.
-    pub(super) fn state(&self) -> DeviceState {
-        DeviceState {
+    /// How its attempts ended.
+    pub fn outcomes(&self) -> OutcomeCounts {
+        self.outcomes.of_all(self.attempts)
+    }
+
+    /// More has become known of one of its attempts; `bytes` of the connection where they were told.
+    pub(super) fn note_outcome(&mut self, change: &Change, bytes: Option<(u64, u64)>) {
+        self.outcomes.change(change.before, change.after);
+        self.completed += u64::from(change.is_completed);
+        if let Some((sent, received)) = bytes.filter(|_| change.has_bytes) {
+            let (all_sent, all_received) = self.bytes.unwrap_or_default();
+            let sum = |a: u64, b| a.saturating_add(b);
+            self.bytes = Some((sum(all_sent, sent), sum(all_received, received)));
+        }
+    }
+
+    /// What is to be remembered of it, by the time of day, which is `wall_offset` ahead.
+    pub(super) fn state(&self, wall_offset: i64) -> DeviceState {
+        let state = DeviceState {
             key: self.key,
             findings: self.findings.clone(),
             detectors: self.detectors.clone(),
-        }
+        };
+        state.moved(wall_offset)
+    }
+
+    /// Goes on with what was known of it in an earlier run.
+    fn resume(&mut self, state: DeviceState, from: &Sighting) {
+        let state = state.moved(from.wall_offset.saturating_neg());
+        self.findings = state.findings;
+        self.detectors = state.detectors;
+        self.detectors.forget_after(from.time);
     }
 
     /// How much is lost with it.
@@ -339,6 +375,8 @@ fn is_loose(device: &Device) -> bool {
 pub(super) struct Devices {
     index: HashMap<DeviceKey, usize, FixedState>,
     places: Vec<(DeviceId, Device)>,
+    /// What is remembered of devices that have not been seen in this run.
+    remembered: HashMap<DeviceKey, DeviceState, FixedState>,
     /// Places of devices that were not confirmed when they came, each once.
     loose: Vec<usize>,
     loose_hand: usize,
@@ -354,6 +392,7 @@ impl Devices {
         Self {
             index: HashMap::with_hasher(state.clone()),
             places: Vec::new(),
+            remembered: HashMap::with_hasher(state.clone()),
             loose: Vec::new(),
             loose_hand: 0,
             limits,
@@ -368,15 +407,42 @@ impl Devices {
         self.evicted
     }
 
+    /// Remembers what earlier runs knew, as far as there is room.
+    pub(super) fn remember(&mut self, states: Vec<DeviceState>) {
+        for state in states {
+            if self.remembered.len() >= self.limits.devices {
+                return;
+            }
+            if !self.index.contains_key(&state.key) {
+                self.remembered.insert(state.key, state);
+            }
+        }
+    }
+
+    /// Keeps at most that much from now on; `limits.devices` is as before.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (DeviceId, &Device)> {
         self.places.iter().map(|(id, device)| (*id, device))
     }
 
     /// The device called `id`: ids that are given at one place are [`Limits::devices`] apart.
     pub(super) fn get(&self, id: DeviceId) -> Option<&Device> {
-        let place = (id.0 as usize).checked_rem(self.limits.devices.max(1))?;
-        let (known, device) = self.places.get(place)?;
+        let (known, device) = self.places.get(self.place(id))?;
         (*known == id).then_some(device)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn get_mut(&mut self, id: DeviceId) -> Option<&mut Device> {
+        let place = self.place(id);
+        let (known, device) = self.places.get_mut(place)?;
+        (*known == id).then_some(device)
+    }
+
+    fn place(&self, id: DeviceId) -> usize {
+        id.0 as usize % self.limits.devices.max(1)
     }
 
     /// The place of the device with `identity`, new where it is not known. `details` answers what else
@@ -391,7 +457,10 @@ impl Devices {
             self.places[place].1.learn(from, details);
             return place;
         }
-        let device = Device::new(identity, details(), from, self.state.clone());
+        let mut device = Device::new(identity, details(), from, self.state.clone());
+        if let Some(state) = self.remembered.remove(&identity.key) {
+            device.resume(state, from);
+        }
         self.insert(device)
     }
 

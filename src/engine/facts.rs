@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Device, DeviceDestinations, Engine};
+use super::{Device, DeviceDestinations, Engine, OutcomeCounts};
 use crate::model::{DeviceBasis, Finding, Mac, Timestamp, Verdict};
 
 /// The facts about one device, each as a report says it.
@@ -39,6 +39,12 @@ pub struct Facts {
     pub is_shared: bool,
     /// What the detectors said, first to last.
     pub findings: Vec<Finding>,
+    /// How the attempts ended.
+    pub outcomes: OutcomeCounts,
+    /// Attempts whose handshake the originator completed.
+    pub completed: u64,
+    /// Bytes sent and received, where anybody told.
+    pub bytes: Option<(u64, u64)>,
 }
 
 impl Facts {
@@ -85,6 +91,9 @@ impl Device {
             peak_per_minute: self.peak_per_minute,
             is_shared: self.is_shared(),
             findings: self.findings.clone(),
+            outcomes: self.outcomes(),
+            completed: self.completed,
+            bytes: self.bytes,
         }
     }
 

@@ -9,6 +9,7 @@ mod destinations;
 mod devices;
 mod facts;
 mod health;
+mod outcomes;
 mod sentence;
 mod spoofed;
 mod state;
@@ -23,6 +24,7 @@ pub use destinations::Destinations;
 pub use devices::{Device, DeviceDestinations};
 pub use facts::Facts;
 pub use health::{Health, RulesHealth, SourceHealth};
+pub use outcomes::OutcomeCounts;
 pub use sentence::{because, because_of, called, grouped, spoken};
 pub use spoofed::{Spoofed, Spoofer};
 pub use state::DeviceState;
@@ -35,9 +37,10 @@ use crate::model::{
     Clock, DeviceId, Direction, Evidence, Finding, Held, LossKind, Neighbour, Notice, Observation,
     Outcome, Response, SourceName, Spoof, Timestamp, Topology, Tuple,
 };
-use crate::settings::Settings;
+use crate::settings::{Limits, Settings};
 use attempts::{Attempts, Seen};
 use devices::{Counted, Devices, Sighting};
+use outcomes::{Early, Tellers};
 
 /// What the engine takes. Live, everything that an answer depends on comes this way, so that a run
 /// that was recorded can be run again.
@@ -48,9 +51,11 @@ pub enum Input {
     Syn(Observation),
     /// A SYN whose record came too late to be put in order: it is counted and never scores.
     LateSyn(Observation),
-    /// What became of an attempt, as far as a source tells.
+    /// What became of an attempt, as far as a source tells. One that comes before its SYN is kept for
+    /// 10 s.
     Response(Response),
-    /// What is remembered of devices from earlier runs.
+    /// What is remembered of devices from earlier runs, those that matter most first: beyond the
+    /// number of devices that are kept nothing is remembered. A device gets it when it is first seen.
     Resume(Vec<DeviceState>),
     /// Which MACs answered for which addresses before, whole.
     Held(Vec<Held>),
@@ -61,7 +66,7 @@ pub enum Input {
         /// The name: hostile text.
         name: Option<String>,
     },
-    /// The settings from now on.
+    /// The settings from now on. How many devices and unclaimed addresses are kept stays as it was.
     Settings(Box<Settings>),
     /// The machine's place in the network, whole, when it starts and whenever it has changed.
     Topology(Topology),
@@ -220,6 +225,8 @@ pub struct Totals {
     pub evicted_devices: u64,
     /// Attempts forgotten while their SYNs could still be repeated.
     pub evicted_attempts: u64,
+    /// Answers that came before their SYN, and for which there was no room.
+    pub evicted_responses: u64,
     /// Time of the first and the last observation.
     pub span: Option<(Timestamp, Timestamp)>,
 }
@@ -244,6 +251,8 @@ pub struct Engine {
     settings: Settings,
     who: Who,
     attempts: Attempts,
+    early: Early,
+    tellers: Tellers,
     devices: Devices,
     spoofed: Spoofed,
     unclaimed: Unclaimed,
@@ -267,6 +276,8 @@ impl Engine {
         Self {
             unclaimed: Unclaimed::new(settings.limits.unclaimed, &state),
             attempts: Attempts::new(settings.limits.open_attempts, state.clone()),
+            early: Early::new(state.clone()),
+            tellers: Tellers::default(),
             spoofed: Spoofed::new(&state),
             who: Who::new(leases, &settings, &state),
             devices: Devices::new(settings.limits, state),
@@ -284,6 +295,7 @@ impl Engine {
     pub fn handle(&mut self, input: Input, now: Timestamp) -> &[Effect] {
         self.effects.clear();
         self.added = None;
+        self.settle(now);
         match input {
             Input::Syn(observation) => self.syn(&observation, false, now),
             Input::LateSyn(observation) => self.syn(&observation, true, now),
@@ -293,6 +305,7 @@ impl Engine {
                 events,
             } => {
                 self.health.lost(&source, kind, events);
+                self.tellers.lost(&source, now);
                 self.effects.push(Effect::Lost {
                     source,
                     kind,
@@ -306,17 +319,17 @@ impl Engine {
             }
             Input::Notice(notice) => {
                 self.health.note(&notice);
+                self.tellers.note(&notice, now);
                 self.effects.push(Effect::Health(notice));
             }
             Input::Topology(topology) => self.who.set_topology(&topology, &self.settings),
             Input::Neighbour(neighbour) => self.who.note_neighbour(&neighbour),
             Input::Leases(records) => self.who.set_leases(LeaseBook::of_records(records)),
             Input::Hosts(hosts) => self.who.set_hosts(hosts),
-            Input::Response(_)
-            | Input::Resume(_)
-            | Input::Held(_)
-            | Input::ReverseName { .. }
-            | Input::Settings(_) => {}
+            Input::Response(response) => self.response(&response, now),
+            Input::Resume(states) => self.devices.remember(states),
+            Input::Settings(settings) => self.set_settings(*settings),
+            Input::Held(_) | Input::ReverseName { .. } => {}
             Input::WallClock(offset) => self.wall_offset = offset,
             Input::Tick => {}
         }
@@ -369,6 +382,27 @@ impl Engine {
             syns: seen.packets,
             is_attempt,
         });
+        if is_attempt && let Some(place) = seen.place {
+            let may_be_told = !is_late && self.tellers.may_tell(observation);
+            self.attempts.count(place, device, direction, may_be_told);
+            self.respond_early(observation, now);
+        }
+    }
+
+    fn set_settings(&mut self, settings: Settings) {
+        // Ids are given by the number of devices that are kept.
+        let Limits {
+            devices, unclaimed, ..
+        } = self.settings.limits;
+        let limits = Limits {
+            devices,
+            unclaimed,
+            ..settings.limits
+        };
+        self.settings = Settings { limits, ..settings };
+        self.attempts.set_capacity(limits.open_attempts);
+        self.devices.set_limits(limits);
+        self.who.set_settings(&self.settings);
     }
 
     /// What the last input added to the counts, where it was a SYN of the time asked for.
@@ -470,6 +504,7 @@ impl Engine {
             address: observation.tuple.source,
             basis: identity.basis,
             names_version: self.who.names_version(),
+            wall_offset: self.wall_offset,
         };
         let place = self.devices.get_or_insert(&identity, &from, || {
             self.who.details(&identity, from.address, time)

@@ -1,13 +1,14 @@
-//! A capture file: SYNs in its frames.
+//! A capture file: SYNs in its frames, and what became of them.
 
 use std::io::Read;
 
+use super::answers::Answers;
 use super::blocks::{self, Blocks};
 use super::part::{Part, Undated, rule};
 use super::stream::{Parts, spawn as spawn_thread};
 use crate::decode::capture::{MAX_WANTED, Reader, Record, Skip, Step};
 use crate::decode::clock::Era;
-use crate::decode::packet;
+use crate::decode::packet::{self, Content};
 use crate::decode::stamp::Stamp;
 use crate::model::{Clock, Evidence, Observation, Timestamp};
 use crate::settings::Ports;
@@ -16,9 +17,11 @@ use crate::settings::Ports;
 pub(super) fn spawn(ports: Ports, input: u32, reader: Box<dyn Read + Send>, parts: &Parts) {
     spawn_thread("capture", parts, move |parts| {
         let mut decoder = Reader::new();
+        let mut answers = Answers::default();
         blocks::run(Blocks::new(reader, MAX_WANTED), parts, |bytes, is_last| {
             let mut frames = Frames {
                 ports: &ports,
+                answers: &mut answers,
                 input,
                 part: Part::default(),
                 skipped: [0; packet::Skip::ALL.len()],
@@ -33,6 +36,7 @@ pub(super) fn spawn(ports: Ports, input: u32, reader: Box<dyn Read + Send>, part
 /// Gathers what frames hold.
 struct Frames<'a> {
     ports: &'a Ports,
+    answers: &'a mut Answers,
     input: u32,
     part: Part,
     skipped: [u64; packet::Skip::ALL.len()],
@@ -60,38 +64,56 @@ impl Frames<'_> {
 
     fn record(&mut self, record: &Record<'_>) {
         self.part.records += 1;
-        let segment = match packet::decode(record.link, record.frame) {
-            Ok(segment) => segment,
+        let content = match packet::read(record.link, record.frame) {
+            Ok(content) => content,
             Err(skip) => {
-                if let Some(index) = packet::Skip::ALL.iter().position(|&s| s == skip) {
-                    self.skipped[index] += 1;
-                }
+                self.pass_over(skip);
                 return;
             }
         };
-        if !segment.is_syn() || !self.ports.contains(segment.tuple.destination_port) {
-            return;
-        }
-        self.part.matched += 1;
-        self.part.evidence.push(Undated {
-            stamp: record
-                .time
-                .map_or(Stamp::None, |time| Stamp::Unix(time.as_micros())),
+        let evidence = match content {
+            Content::Segment(segment)
+                if segment.is_syn() && self.ports.contains(segment.tuple.destination_port) =>
+            {
+                self.part.matched += 1;
+                Some(Evidence::Syn(Observation {
+                    time: Timestamp::default(),
+                    clock: Clock::None,
+                    rule: rule(self.input, b""),
+                    tuple: segment.tuple,
+                    isn: Some(segment.sequence),
+                    ip_id: segment.ip_id,
+                    mac: segment.mac,
+                    interface: record.interface,
+                    ttl: Some(segment.ttl),
+                    vlan: segment.vlan,
+                    repeats: 0,
+                }))
+            }
+            content => {
+                if let Content::Quote(_) = content {
+                    self.pass_over(packet::Skip::NotTcp);
+                }
+                let response = self
+                    .answers
+                    .read(&content, self.ports, Timestamp::default());
+                response.map(Evidence::Response)
+            }
+        };
+        let stamp = record
+            .time
+            .map_or(Stamp::None, |time| Stamp::Unix(time.as_micros()));
+        self.part.evidence.extend(evidence.map(|evidence| Undated {
+            stamp,
             era: Era::default(),
-            evidence: Evidence::Syn(Observation {
-                time: Timestamp::default(),
-                clock: Clock::None,
-                rule: rule(self.input, b""),
-                tuple: segment.tuple,
-                isn: Some(segment.sequence),
-                ip_id: segment.ip_id,
-                mac: segment.mac,
-                interface: record.interface,
-                ttl: Some(segment.ttl),
-                vlan: segment.vlan,
-                repeats: 0,
-            }),
-        });
+            evidence,
+        }));
+    }
+
+    fn pass_over(&mut self, skip: packet::Skip) {
+        if let Some(index) = packet::Skip::ALL.iter().position(|&s| s == skip) {
+            self.skipped[index] += 1;
+        }
     }
 
     fn broken(&mut self, skip: Skip) {

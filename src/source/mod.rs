@@ -6,6 +6,7 @@
 //! No file is mapped into memory: a log that is rotated or truncated while it is read must not end
 //! the program.
 
+mod answers;
 mod blocks;
 mod capture;
 mod chunk;

@@ -13,7 +13,7 @@ use rusqlite::{Connection, params};
 
 use super::changes::{ENGINE, minute};
 use super::{FILE, StoreError, schema};
-use crate::engine::{Count, Destinations, DeviceDestinations, Facts, Totals};
+use crate::engine::{Count, Destinations, DeviceDestinations, Facts, Totals, OutcomeCounts};
 use crate::model::{Detector, Direction, Finding, MICROS_PER_SECOND, Notice, Timestamp};
 use crate::settings::{Ports, Window};
 
@@ -465,6 +465,9 @@ impl<'a> Reading<'a> {
                 peak_per_minute: sum.peak,
                 is_shared: row.get(6)?,
                 findings,
+                outcomes: OutcomeCounts::default().of_all(sum.attempts),
+                completed: 0,
+                bytes: None,
             })
         })
     }

@@ -1,9 +1,12 @@
 //! Frames captured on an interface: of a mirror port, or of a gateway whose firewall must not be
 //! touched.
 //!
-//! The kernel filters: only SYNs without ACK to watched ports get here, and IPv6 packets with extension
-//! headers, behind which the filter cannot look. Only what comes in is captured, so that a frame that is
-//! forwarded is not seen twice.
+//! The kernel filters. Of what comes in: SYNs without ACK to watched ports, acknowledgments without data
+//! to them (the handshake's last, and few others: who sends mail sends data, and its acknowledgments come
+//! from the other side), and IPv6 packets with extension headers, behind which the filter cannot look.
+//! What goes out is not asked for SYNs, so that a frame that is forwarded is not seen twice. Answers are
+//! taken whichever way they go, for those to the LAN leave by its interface: SYNs with ACK and resets from
+//! watched ports, and ICMP errors that quote a SYN to one. No data gets here.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,10 +14,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use pcap::{Active, Direction, Linktype};
+use pcap::{Active, Linktype};
 
+use super::super::answers::Answers;
 use super::{Batch, LiveError, MAX_EVENTS, Names, Options};
-use crate::decode::packet::{self, LinkType, Skip};
+use crate::decode::packet::{self, Content, LinkType, Segment, Skip};
 use crate::model::{Clock, Evidence, Interface, LossKind, Observation, RuleId, Timestamp};
 use crate::settings::Ports;
 use crate::sys;
@@ -44,6 +48,7 @@ pub(crate) struct Capture {
     link: LinkType,
     ports: Ports,
     rule: RuleId,
+    answers: Answers,
     pub(super) names: Names,
 }
 
@@ -79,9 +84,6 @@ impl Capture {
         }
         let link = LinkType(u16::try_from(capture.get_datalink().0).unwrap_or(u16::MAX));
         capture
-            .direction(Direction::In)
-            .map_err(failed("choosing the direction"))?;
-        capture
             .filter(&filter(&options.ports, link), true)
             .map_err(failed("setting the filter"))?;
         let index = match if_nametoindex(name.as_str()) {
@@ -101,6 +103,7 @@ impl Capture {
             link,
             ports: options.ports.clone(),
             rule: super::super::part::rule(SOURCE, name.as_bytes()),
+            answers: Answers::default(),
             names: Names::default(),
         })
     }
@@ -121,6 +124,7 @@ impl Capture {
                 link: self.link,
                 ports: &self.ports,
                 rule: self.rule,
+                answers: &mut self.answers,
                 names: &mut self.names,
                 now,
                 batch: &mut *batch,
@@ -185,6 +189,7 @@ struct Taker<'a> {
     link: LinkType,
     ports: &'a Ports,
     rule: RuleId,
+    answers: &'a mut Answers,
     names: &'a mut Names,
     now: Timestamp,
     batch: &'a mut Batch,
@@ -192,26 +197,16 @@ struct Taker<'a> {
 
 impl Taker<'_> {
     fn take(&mut self, frame: &[u8]) {
-        match packet::decode(self.link, frame) {
-            Ok(segment) => {
-                if !segment.is_syn() || !self.ports.contains(segment.tuple.destination_port) {
-                    return;
-                }
-                let interface = self.interface_of(frame);
-                self.batch.events += 1;
-                self.batch.evidence.push(Evidence::Syn(Observation {
-                    time: self.now,
-                    clock: Clock::Exact,
-                    rule: self.rule,
-                    tuple: segment.tuple,
-                    isn: Some(segment.sequence),
-                    ip_id: segment.ip_id,
-                    mac: segment.mac,
-                    interface,
-                    ttl: Some(segment.ttl),
-                    vlan: segment.vlan,
-                    repeats: 0,
-                }));
+        match packet::read(self.link, frame) {
+            Ok(Content::Segment(segment))
+                if segment.is_syn() && self.ports.contains(segment.tuple.destination_port) =>
+            {
+                self.syn(&segment, frame);
+            }
+            Ok(content) => {
+                let response = self.answers.read(&content, self.ports, self.now);
+                let response = response.map(Evidence::Response);
+                self.batch.evidence.extend(response);
             }
             // Might have been a SYN; what else cannot be decoded is none.
             Err(Skip::Truncated | Skip::TooDeep | Skip::LinkType) => {
@@ -220,6 +215,24 @@ impl Taker<'_> {
             }
             Err(_) => {}
         }
+    }
+
+    fn syn(&mut self, segment: &Segment, frame: &[u8]) {
+        let interface = self.interface_of(frame);
+        self.batch.events += 1;
+        self.batch.evidence.push(Evidence::Syn(Observation {
+            time: self.now,
+            clock: Clock::Exact,
+            rule: self.rule,
+            tuple: segment.tuple,
+            isn: Some(segment.sequence),
+            ip_id: segment.ip_id,
+            mac: segment.mac,
+            interface,
+            ttl: Some(segment.ttl),
+            vlan: segment.vlan,
+            repeats: 0,
+        }));
     }
 
     fn interface_of(&mut self, frame: &[u8]) -> Interface {
@@ -247,26 +260,45 @@ impl AsFd for Capture {
     }
 }
 
-/// The filter for SYNs without ACK to `ports`, in libpcap's language (pcap-filter(7)). `tcp[...]` means
-/// IPv4 alone; of IPv6 the offsets are those of a packet without extension headers, and those that
-/// have some are let through. Tags are only known on Ethernet: on what comes from all interfaces the
-/// kernel has taken one off.
+/// The filter for attempts to `ports` and what became of them, in libpcap's language (pcap-filter(7)).
+/// `tcp[...]` and `icmp[...]` mean IPv4 alone; of IPv6 the offsets are those of a packet without extension
+/// headers, and those that have some are let through. Tags are only known on Ethernet: on what comes from
+/// all interfaces the kernel has taken one off.
 fn filter(ports: &Ports, link: LinkType) -> String {
     let any = |what: &str| {
         let ports = ports.as_slice().iter();
         let each: Vec<String> = ports.map(|port| format!("{what} {port}")).collect();
-        each.join(" or ")
+        format!("({})", each.join(" or "))
     };
-    let v4 = format!("tcp[13] & 0x12 = 2 and ({})", any("tcp dst port"));
-    let v6 = format!(
-        "ip6[6] = 6 and ip6[53] & 0x12 = 2 and ({})",
-        any("ip6[42:2] =")
-    );
+    // A SYN, or an acknowledgment as long as its headers.
+    let asks_v4 = "(tcp[13] & 0x12 = 2 or (tcp[13] & 0x17 = 0x10 and \
+                   ip[2:2] = ((ip[0] & 0xf) << 2) + ((tcp[12] & 0xf0) >> 2)))";
+    let asks_v6 = "(ip6[53] & 0x12 = 2 or (ip6[53] & 0x17 = 0x10 and \
+                   ip6[4:2] = ((ip6[52] & 0xf0) >> 2)))";
     // Hop-by-hop options, routing, fragment, authentication, destination options; no ICMPv6 (reports of
     // multicast listeners) or UDP behind the first.
     let extended = "(ip6[6] = 0 or ip6[6] = 43 or ip6[6] = 44 or ip6[6] = 51 or ip6[6] = 60) \
                     and ip6[40] != 58 and ip6[40] != 17";
-    let plain = format!("({v4}) or ({v6}) or ({extended})");
+    let coming = format!(
+        "({} and {asks_v4}) or (ip6[6] = 6 and {} and {asks_v6}) or ({extended})",
+        any("tcp dst port"),
+        any("ip6[42:2] ="),
+    );
+    // A SYN with ACK, or a reset.
+    let answers = format!(
+        "({} and (tcp[13] & 0x12 = 0x12 or tcp[13] & 4 != 0)) or \
+         (ip6[6] = 6 and {} and (ip6[53] & 0x12 = 0x12 or ip6[53] & 4 != 0))",
+        any("tcp src port"),
+        any("ip6[40:2] ="),
+    );
+    // Destination unreachable, time exceeded; the quoted packet begins at their ninth octet.
+    let errors = format!(
+        "((icmp[0] = 3 or icmp[0] = 11) and icmp[17] = 6 and {}) or \
+         (ip6[6] = 58 and (ip6[40] = 1 or ip6[40] = 3) and ip6[54] = 6 and {})",
+        any("icmp[10 + ((icmp[8] & 0xf) << 2) : 2] ="),
+        any("ip6[90:2] ="),
+    );
+    let plain = format!("(inbound and ({coming})) or {answers} or {errors}");
     if link == LinkType::ETHERNET {
         format!("{plain} or (vlan and ({plain} or (vlan and ({plain}))))")
     } else {
