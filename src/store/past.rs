@@ -444,6 +444,7 @@ impl<'a> Reading<'a> {
                     .get::<_, Option<String>>(1)?
                     .and_then(|mac| mac.parse().ok()),
                 hostname: row.get(2)?,
+                vendor: None,
                 interface: row.get(3)?,
                 basis: row.get(4)?,
                 addresses: row
