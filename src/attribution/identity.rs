@@ -4,7 +4,8 @@
 //! lease names its MAC for the time of the attempt. A lease that was not valid then gives a name to
 //! show and no more: to gather evidence under it could accuse the address's next holder.
 //!
-//! Live the topology and the neighbour table are known, as they are when the packet is handed in.
+//! Live the topology and the neighbour table are known, as they are when the packet is handed in; of a
+//! record that is older than the table's last change, as they were at its time.
 //! Then the frame's MAC is the device where the address is on-link, unless the neighbour table (or
 //! a valid lease, where the table is silent) names another for it; behind a router it is the address
 //! or the /64; where there is no link layer, the address on its interface. A frame whose MAC and
@@ -18,11 +19,13 @@ use hashbrown::{HashMap, HashSet};
 use ipnet::Ipv6Net;
 
 use super::leases::{Basis, Holder, LeaseBook};
+use super::names::ReverseNames;
 use super::neighbours::Neighbours;
+use super::past::Then;
 use super::territory::{Reach, Segment, Territory};
 use crate::model::{
-    DeviceBasis, DeviceKey, Direction, Interface, Mac, Neighbour, Observation, Spoof, Timestamp,
-    Topology,
+    DeviceBasis, DeviceKey, Direction, Held, Interface, Mac, Neighbour, Observation, Spoof,
+    Timestamp, Topology,
 };
 use crate::settings::{Router, Settings};
 
@@ -64,6 +67,7 @@ pub enum Origin {
 pub struct Who {
     leases: LeaseBook,
     hosts: HashMap<IpAddr, String, FixedState>,
+    reverse: ReverseNames,
     neighbours: Neighbours,
     territory: Option<Territory>,
     /// What the territory is made of, beside the settings.
@@ -81,6 +85,7 @@ impl Who {
         Self {
             leases,
             hosts: HashMap::with_hasher(state.clone()),
+            reverse: ReverseNames::new(state.clone()),
             neighbours: Neighbours::new(MAX_NEIGHBOURS, state.clone()),
             territory: None,
             topology: None,
@@ -106,14 +111,19 @@ impl Who {
         }
     }
 
-    /// Takes a new or changed entry of the neighbour table.
-    pub fn note_neighbour(&mut self, neighbour: &Neighbour) {
-        if self.neighbours.note(neighbour).is_none() {
+    /// Takes a new or changed entry of the neighbour table, of which is known at `now`, a time that
+    /// inputs bear.
+    pub fn note_neighbour(&mut self, neighbour: &Neighbour, now: Timestamp) {
+        let Some(before) = self.neighbours.note(neighbour, now) else {
             return;
-        }
+        };
         let Neighbour {
             interface, address, ..
         } = *neighbour;
+        if before.is_some() {
+            // Its name may be its next holder's no more than its MAC.
+            self.reverse.forget(address);
+        }
         let is_next_hop = self
             .territory
             .as_ref()
@@ -121,6 +131,16 @@ impl Who {
         if is_next_hop || self.declared.contains(&Router::Address(address)) {
             self.find_routers();
         }
+    }
+
+    /// Takes what is remembered of who answered before, by the time that inputs bear.
+    pub fn note_past(&mut self, held: Vec<Held>) {
+        self.neighbours.note_past(held);
+    }
+
+    /// Takes what reverse DNS calls `address`; answers the name where it is fit for one.
+    pub fn note_reverse(&mut self, address: IpAddr, name: Option<&str>) -> Option<&str> {
+        self.reverse.note(address, name)
     }
 
     /// Takes all leases, in the stead of those that were known.
@@ -198,7 +218,7 @@ impl Who {
 
     /// What else is known of the device with `identity`, which sent from `address` at `time`, in the
     /// time of day: on what grounds it is named, and its name (its lease's, else the one configured by
-    /// hand, else that of another lease of its MAC).
+    /// hand, else that of another lease of its MAC, else what reverse DNS said).
     ///
     /// To be asked where a device is new, has another address, or names have changed.
     pub fn details(
@@ -225,7 +245,8 @@ impl Who {
             .or_else(|| {
                 let mac = identity.mac.filter(|_| self.is_live())?;
                 self.leases.name_of(mac)
-            });
+            })
+            .or_else(|| self.reverse.get(address));
         (basis, name)
     }
 
@@ -296,7 +317,7 @@ impl Who {
             return self.without_mac(segment, observation, time);
         };
         if reach == Some(&Reach::OnLink) {
-            return self.station(interface, address, mac, time);
+            return self.station(observation, mac, time);
         }
         let is_behind = self.is_router(interface, mac)
             || match reach {
@@ -321,7 +342,9 @@ impl Who {
     }
 
     /// With an address that is on-link.
-    fn station(&self, interface: Interface, address: IpAddr, mac: Mac, time: Timestamp) -> Origin {
+    fn station(&self, observation: &Observation, mac: Mac, time: Timestamp) -> Origin {
+        let interface = observation.interface;
+        let address = observation.tuple.source;
         let of = |basis| {
             Origin::Device(Identity {
                 key: DeviceKey::Station(interface, mac),
@@ -335,6 +358,19 @@ impl Who {
             // What a lease has to say to it is asked less often: see `details`.
             return of(DeviceBasis::Neighbour);
         }
+        let seen = observation.time;
+        let is_old = !self.neighbours.is_settled(seen);
+        if is_old && self.neighbours.answered(interface, address, mac, seen) {
+            return of(DeviceBasis::Neighbour);
+        }
+        let neighbour = if is_old {
+            match self.neighbours.mac_at(interface, address, seen) {
+                Then::Known(then) => Some(then),
+                Then::Assumed(_) | Then::Unknown => None,
+            }
+        } else {
+            neighbour
+        };
         let lease_mac = self
             .valid_lease(address, time)
             .and_then(|lease| lease.mac.filter(|mac| mac.is_station()));
@@ -346,6 +382,8 @@ impl Who {
                 ..self.behind(address, mac, time)
             }),
             Some(_) => Origin::Spoofed(Spoof::OtherMac),
+            // Nobody remembers that time: the frame is all there is.
+            None if is_old => of(DeviceBasis::Frame),
             // The DUID of a DHCPv6 client often bears the MAC of another interface of the same machine.
             None if lease_mac.is_some() && address.is_ipv4() => Origin::Spoofed(Spoof::OtherMac),
             // Who sends IPv4 has asked for the gateway's MAC, or is answered and asked for his. With
@@ -373,13 +411,18 @@ impl Who {
                     None => self.by_lease(address, time),
                 })
             }
-            Some(Reach::OnLink) => match self.neighbours.mac(interface, address) {
-                Some(mac) => self.station(interface, address, mac, time),
-                None => match self.valid_lease(address, time).and_then(|lease| lease.mac) {
-                    Some(mac) if mac.is_station() => self.station(interface, address, mac, time),
-                    _ => Origin::Device(self.by_lease(address, time)),
-                },
-            },
+            Some(Reach::OnLink) => {
+                let then = self.neighbours.mac_at(interface, address, observation.time);
+                if let Then::Known(mac) = then {
+                    return self.station(observation, mac, time);
+                }
+                let lease = self.valid_lease(address, time);
+                let lease_mac = lease.and_then(|lease| lease.mac);
+                match lease_mac.filter(|mac| mac.is_station()).or(then.mac()) {
+                    Some(mac) => self.station(observation, mac, time),
+                    None => Origin::Device(self.by_lease(address, time)),
+                }
+            }
         }
     }
 

@@ -6,5 +6,8 @@
 
 pub mod identity;
 pub mod leases;
+pub mod names;
 pub mod neighbours;
+mod past;
 pub mod territory;
+pub mod vendors;

@@ -12,7 +12,7 @@ use crate::runtime::clock;
 use crate::settings::Settings;
 use crate::settings::flags::{Devices as Flags, Format};
 use crate::source::inventory::{Inventory, InventoryError, Options};
-use crate::source::lease_book;
+use crate::source::{VendorList, lease_book, names};
 use crate::view::{Devices, Layout};
 
 /// Runs the verb; answers the exit status.
@@ -27,7 +27,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
         return USAGE;
     }
     let now = clock::now();
-    let (devices, is_whole) = if flags.leases.is_empty() {
+    let (mut devices, is_whole) = if flags.leases.is_empty() {
         match live(now) {
             Ok(answer) => answer,
             Err(error) => {
@@ -41,6 +41,14 @@ pub(super) fn run(flags: &Flags) -> u8 {
         say_skipped(&skipped);
         (Devices::new(&leases, now), errors.is_empty())
     };
+    if flags.names {
+        match names::of_addresses(devices.nameless()) {
+            Ok(found) => found.iter().for_each(|(it, name)| devices.name(*it, name)),
+            Err(error) => say(&error.to_string()),
+        }
+    }
+    let mut vendors = VendorList::of_system();
+    devices.name_vendors(|mac| vendors.of(mac).map(str::to_owned));
     let format = flags.print.format();
     let printed = deliver(
         flags.print.output.as_deref(),

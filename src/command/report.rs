@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use super::output::{deliver, overwrites};
 use super::{BLIND, FAILED, INFECTED, USAGE, is_broken_pipe, say, say_all, say_skipped};
 use crate::decode::kernel_log::Decoder;
-use crate::model::Timestamp;
+use crate::engine::Engine;
+use crate::model::{DeviceId, Timestamp};
 use crate::runtime::{Answer, Offline, clock};
 use crate::settings::flags::{Format, Report as Flags};
 use crate::settings::{STATE_DIR, Settings};
-use crate::source::{InputError, Location, Reading, expand, lease_book, system_locations};
+use crate::source::{
+    InputError, Location, Reading, VendorList, expand, lease_book, system_locations,
+};
 use crate::store::{Asked, Past, StoreError};
 use crate::view::{self, Layout, Report};
 
@@ -66,6 +69,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
     let mut answer = offline.run(settings, now, seed);
     errors.append(&mut answer.errors);
     errors.extend(folders_without_logs(flags, &answer));
+    name_vendors(&mut answer.engine, now);
     let report = Report::new(&answer.engine, &answer.outcomes, now, flags.top);
     say_all(&errors);
     if !flags.quiet {
@@ -74,6 +78,17 @@ pub(super) fn run(flags: &Flags) -> u8 {
         say_passed_over(flags, &answer);
     }
     finish(flags, &report, &errors)
+}
+
+/// Names the makers of the devices' network cards.
+fn name_vendors(engine: &mut Engine, now: Timestamp) {
+    let mut vendors = VendorList::of_system();
+    let devices: Vec<DeviceId> = engine.devices().map(|(id, _)| id).collect();
+    for id in devices {
+        if let Some(input) = vendors.input(engine, id) {
+            engine.handle(input, now);
+        }
+    }
 }
 
 /// What the history has to do with the answer.
@@ -139,7 +154,7 @@ fn of_history(flags: &Flags, settings: &Settings, folder: &Path, now: Timestamp)
         max_destinations: settings.limits.destinations,
         seed: RandomState::new().hash_one(0),
     };
-    let past = match Past::read(folder, &asked) {
+    let mut past = match Past::read(folder, &asked) {
         Ok(past) => past,
         Err(error) => {
             say(&error.to_string());
@@ -151,6 +166,7 @@ fn of_history(flags: &Flags, settings: &Settings, folder: &Path, now: Timestamp)
             };
         }
     };
+    VendorList::of_system().fill(&mut past.devices);
     let report = Report::of_past(past, now);
     if !flags.quiet {
         report.notes.lines.iter().for_each(|line| say(line));

@@ -10,9 +10,9 @@
 use std::net::IpAddr;
 
 use pnet_packet::ethernet::{EtherType, EtherTypes, EthernetPacket};
-use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use pnet_packet::icmp::{IcmpPacket, IcmpTypes};
 use pnet_packet::icmpv6::{Icmpv6Packet, Icmpv6Types};
+use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use pnet_packet::ipv4::Ipv4Packet;
 use pnet_packet::ipv6::{ExtensionPacket, FragmentPacket, Ipv6Packet};
 use pnet_packet::vlan::VlanPacket;
@@ -612,22 +612,7 @@ fn tcp<Address: Into<IpAddr>>(
         .bytes
         .first_chunk()
         .ok_or_else(|| payload.missing())?;
-    let &[
-        sp1,
-        sp0,
-        dp1,
-        dp0,
-        s3,
-        s2,
-        s1,
-        s0,
-        a3,
-        a2,
-        a1,
-        a0,
-        _,
-        flags,
-    ] = header;
+    let &[sp1, sp0, dp1, dp0, s3, s2, s1, s0, a3, a2, a1, a0, _, flags] = header;
     Ok(Content::Segment(Segment {
         tuple: Tuple {
             source: source.into(),

@@ -28,7 +28,8 @@ pub struct Device {
     pub key: DeviceKey,
     /// On what grounds it is named.
     pub basis: DeviceBasis,
-    /// Its name as it gave it to the DHCP server, else as it is configured by hand: hostile text.
+    /// Its name as it gave it to the DHCP server, else as it is configured by hand, else as reverse DNS
+    /// has it: hostile text.
     pub hostname: Option<String>,
     /// Addresses it was seen with, the latest last; at most 16.
     pub addresses: Vec<IpAddr>,
@@ -50,6 +51,8 @@ pub struct Device {
     pub bytes: Option<(u64, u64)>,
     outcomes: OutcomeCounts,
     lease_mac: Option<Mac>,
+    /// Who made the card with this MAC, where that was asked.
+    vendor: Option<(Mac, Option<String>)>,
     mac: Seldom<Mac>,
     interface: Seldom<Interface>,
     minute: (i64, u64),
@@ -134,6 +137,7 @@ impl Device {
             hostname: hostname.map(str::to_owned),
             addresses: Vec::new(),
             lease_mac: identity.mac,
+            vendor: None,
             syns: 0,
             attempts: 0,
             first_seen: time,
@@ -171,6 +175,17 @@ impl Device {
     /// Its MAC: as its lease has it, else the source of its frames, where all that have one agree.
     pub fn mac(&self) -> Option<Mac> {
         self.lease_mac.or(self.mac.get())
+    }
+
+    /// Who made its network card, in a few words.
+    pub fn vendor(&self) -> Option<&str> {
+        let (mac, name) = self.vendor.as_ref()?;
+        (self.mac() == Some(*mac)).then_some(name.as_deref()?)
+    }
+
+    /// Whether it was asked who made the card with `mac`.
+    pub(super) fn knows_vendor_of(&self, mac: Mac) -> bool {
+        self.vendor.as_ref().is_some_and(|(known, _)| *known == mac)
     }
 
     /// Interface that its packets came in by, where all agree.
@@ -443,6 +458,22 @@ impl Devices {
 
     fn place(&self, id: DeviceId) -> usize {
         id.0 as usize % self.limits.devices.max(1)
+    }
+
+    /// Names the devices without a name that were seen with `address` last.
+    pub(super) fn name(&mut self, address: IpAddr, name: &str) {
+        for (_, device) in &mut self.places {
+            if device.hostname.is_none() && device.addresses.last() == Some(&address) {
+                device.hostname = Some(name.to_owned());
+            }
+        }
+    }
+
+    /// Notes who made the card with `mac`, which is the device's with `key`.
+    pub(super) fn note_vendor(&mut self, key: &DeviceKey, mac: Mac, name: Option<String>) {
+        if let Some(&place) = self.index.get(key) {
+            self.places[place].1.vendor = Some((mac, name));
+        }
     }
 
     /// The place of the device with `identity`, new where it is not known. `details` answers what else

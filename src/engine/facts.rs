@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::{Device, DeviceDestinations, Engine, OutcomeCounts};
-use crate::model::{DeviceBasis, Finding, Mac, Timestamp, Verdict};
+use crate::model::{DeviceBasis, DeviceKey, Finding, Mac, Timestamp, Verdict};
 
 /// The facts about one device, each as a report says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Facts {
     pub mac: Option<Mac>,
     /// Its name as it gave it: hostile text.
     pub hostname: Option<String>,
+    /// Who made its network card, in a few words.
+    pub vendor: Option<String>,
     /// Interface that its packets came in by, where all agree.
     pub interface: Option<String>,
     /// Addresses it was seen with, the latest last.
@@ -77,8 +79,9 @@ impl Device {
     pub fn facts(&self, top: usize) -> Facts {
         Facts {
             id: self.key.to_string(),
-            mac: self.mac(),
+            mac: self.mac().or_else(|| self.mac_in_address()),
             hostname: self.hostname.clone(),
+            vendor: self.vendor().map(str::to_owned),
             interface: self.interface().map(|interface| interface.name()),
             addresses: self.addresses.clone(),
             basis: self.grounds(),
@@ -101,7 +104,19 @@ impl Device {
     pub fn grounds(&self) -> String {
         match (self.basis, self.mac()) {
             (DeviceBasis::Address, Some(_)) => "address, with the MAC as logged".to_owned(),
+            (DeviceBasis::Address, None) if self.mac_in_address().is_some() => {
+                "address, with the MAC in it".to_owned()
+            }
             (basis, _) => basis.to_string(),
+        }
+    }
+
+    /// The MAC that its IPv6 address was made of: to show where nothing else names one, no proof of
+    /// anything.
+    fn mac_in_address(&self) -> Option<Mac> {
+        match self.key {
+            DeviceKey::Address(address) => Mac::of_eui64(address),
+            _ => None,
         }
     }
 }

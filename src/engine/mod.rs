@@ -9,6 +9,7 @@ mod destinations;
 mod devices;
 mod facts;
 mod health;
+mod identities;
 mod outcomes;
 mod sentence;
 mod spoofed;
@@ -34,8 +35,8 @@ use crate::attribution::identity::{Origin, Who};
 use crate::attribution::leases::LeaseBook;
 use crate::decode::dhcp_lease::Record;
 use crate::model::{
-    Clock, DeviceId, Direction, Evidence, Finding, Held, LossKind, Neighbour, Notice, Observation,
-    Outcome, Response, SourceName, Spoof, Timestamp, Topology, Tuple,
+    Clock, DeviceId, DeviceKey, Direction, Evidence, Finding, Held, LossKind, Mac, Neighbour,
+    Notice, Observation, Outcome, Response, SourceName, Spoof, Timestamp, Topology, Tuple,
 };
 use crate::settings::{Limits, Settings};
 use attempts::{Attempts, Seen};
@@ -64,6 +65,15 @@ pub enum Input {
         /// The address.
         address: IpAddr,
         /// The name: hostile text.
+        name: Option<String>,
+    },
+    /// Who made a device's network card, as lists on this machine say; none where they do not.
+    Vendor {
+        /// Whose.
+        device: DeviceKey,
+        /// The card's MAC.
+        mac: Mac,
+        /// Its maker.
         name: Option<String>,
     },
     /// The settings from now on. How many devices and unclaimed addresses are kept stays as it was.
@@ -323,13 +333,15 @@ impl Engine {
                 self.effects.push(Effect::Health(notice));
             }
             Input::Topology(topology) => self.who.set_topology(&topology, &self.settings),
-            Input::Neighbour(neighbour) => self.who.note_neighbour(&neighbour),
+            Input::Neighbour(neighbour) => self.who.note_neighbour(&neighbour, now),
+            Input::Held(held) => self.note_past(held),
+            Input::ReverseName { address, name } => self.name(address, name.as_deref()),
+            Input::Vendor { device, mac, name } => self.devices.note_vendor(&device, mac, name),
             Input::Leases(records) => self.who.set_leases(LeaseBook::of_records(records)),
             Input::Hosts(hosts) => self.who.set_hosts(hosts),
             Input::Response(response) => self.response(&response, now),
             Input::Resume(states) => self.devices.remember(states),
             Input::Settings(settings) => self.set_settings(*settings),
-            Input::Held(_) | Input::ReverseName { .. } => {}
             Input::WallClock(offset) => self.wall_offset = offset,
             Input::Tick => {}
         }

@@ -11,7 +11,7 @@ use crate::model::{Detector, Finding, Mac};
 pub fn called(device: &Device) -> String {
     name(
         device.mac(),
-        device.hostname.as_deref(),
+        [device.hostname.as_deref(), device.vendor()],
         device.addresses.last(),
         &device.key,
     )
@@ -31,12 +31,16 @@ pub fn because_of(device: &Device, finding: &Finding) -> String {
 
 fn name(
     mac: Option<Mac>,
-    hostname: Option<&str>,
+    also: [Option<&str>; 2],
     address: Option<&IpAddr>,
     id: &dyn fmt::Display,
 ) -> String {
-    let known = [mac.map(|mac| mac.to_string()), hostname.map(str::to_owned)];
-    let known: Vec<String> = known.into_iter().flatten().collect();
+    let also = also.into_iter().flatten().map(str::to_owned);
+    let known: Vec<String> = mac
+        .map(|mac| mac.to_string())
+        .into_iter()
+        .chain(also)
+        .collect();
     let address = match address {
         Some(address) => address.to_string(),
         None => id.to_string(),
@@ -53,7 +57,7 @@ impl Facts {
     pub fn because(&self) -> String {
         let name = name(
             self.mac,
-            self.hostname.as_deref(),
+            [self.hostname.as_deref(), self.vendor.as_deref()],
             self.addresses.last(),
             &self.id,
         );

@@ -30,6 +30,27 @@ impl Mac {
         self.0[0] & 1 != 0
     }
 
+    /// Whether it is a station's that was made up and not given by its maker: the locally administered
+    /// bit (IEEE 802). Phones and laptops take such ones for privacy, virtual machines have them, too.
+    pub fn is_randomised(self) -> bool {
+        self.0[0] & 3 == 2
+    }
+
+    /// The maker's MAC that `address` was made of (modified EUI-64, RFC 4291 appendix A), where it looks
+    /// like one; one that was made up says nothing.
+    pub fn of_eui64(address: IpAddr) -> Option<Self> {
+        let IpAddr::V6(address) = address else {
+            return None;
+        };
+        match address.octets()[8..] {
+            [a, b, c, 0xff, 0xfe, d, e, f] => {
+                let mac = Self([a ^ 2, b, c, d, e, f]);
+                (mac.is_station() && !mac.is_randomised()).then_some(mac)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether it can stand for one machine: neither null nor a group address.
     pub fn is_station(self) -> bool {
         !self.is_null() && !self.is_multicast()
@@ -267,6 +288,30 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_mac_that_was_made_up_is_told_from_a_makers() {
+        let is = |mac: &str| mac.parse::<Mac>().unwrap().is_randomised();
+        assert!(is("02:00:00:00:00:01") && is("da:a1:19:00:00:01") && is("52:54:00:00:00:01"));
+        assert!(!is("00:14:22:00:00:01") && !is("33:33:00:00:00:01") && !is("ff:ff:ff:ff:ff:ff"));
+    }
+
+    #[test]
+    fn an_address_names_the_mac_that_it_was_made_of() {
+        let of = |address| Mac::of_eui64(ip(address)).map(|mac| mac.to_string());
+        let expected = Some("00:14:22:aa:bb:cc".to_owned());
+        assert_eq!(of("fe80::214:22ff:feaa:bbcc"), expected);
+        assert_eq!(of("2001:db8::214:22ff:feaa:bbcc"), expected);
+        // Made up, a group's, a privacy address, IPv4.
+        for none in [
+            "fe80::14:22ff:feaa:bbcc",
+            "fe80::314:22ff:feaa:bbcc",
+            "fe80::1",
+            "10.0.0.1",
+        ] {
+            assert_eq!(of(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -122,6 +122,9 @@ pub struct Devices {
     /// List those that these DHCP leases name (dnsmasq, ISC dhcpd, Kea), and nothing else; can be given again.
     #[arg(long, value_name = "FILE")]
     pub leases: Vec<PathBuf>,
+    /// Ask the system's resolver, for two seconds, what the devices without a name are called (private addresses alone).
+    #[arg(long)]
+    pub names: bool,
     /// Zone of the times shown [default: the system's].
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     pub timezone: Option<TimeZone>,

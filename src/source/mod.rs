@@ -17,11 +17,13 @@ mod journal;
 mod leases;
 mod lines;
 pub(crate) mod live;
+pub(crate) mod names;
 mod part;
 mod probe;
 mod raw;
 mod stream;
 mod system;
+mod vendors;
 
 pub(crate) use input::{Input, InputError, Location, expand};
 pub(crate) use leases::{SkippedLeases, lease_book};
@@ -29,3 +31,4 @@ pub(crate) use part::Outcome;
 pub(crate) use raw::{Raw, each_record};
 pub(crate) use stream::{Pending, Reading, Stream};
 pub(crate) use system::locations as system_locations;
+pub(crate) use vendors::VendorList;

@@ -6,7 +6,7 @@ use super::Report;
 use super::escape::spreadsheet;
 use super::report::ReportDevice;
 
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 17] = [
     "id",
     "mac",
     "hostname",
@@ -22,6 +22,8 @@ const COLUMNS: [&str; 15] = [
     "last_seen",
     "addresses",
     "because",
+    "vendor",
+    "mac_randomised",
 ];
 
 pub(super) fn write(report: &Report, to: &mut dyn Write) -> io::Result<()> {
@@ -51,5 +53,7 @@ fn row(device: &ReportDevice) -> [String; COLUMNS.len()] {
         device.last_seen.clone(),
         device.addresses.join(" "),
         device.because.clone(),
+        or_empty(&device.vendor),
+        device.mac_randomised.to_string(),
     ]
 }

@@ -10,20 +10,31 @@ use serde::Serialize;
 use super::Layout;
 use super::escape::spreadsheet;
 use super::grid::{Column, Grid};
+use super::table::made_by;
 use crate::attribution::identity::Who;
 use crate::attribution::leases::{Current, LeaseBook};
-use crate::model::{DeviceKey, Interface, Mac, Timestamp};
+use crate::model::{DeviceKey, Interface, Mac, Networks, Timestamp};
 
-const HEADER: [Column; 6] = [
+const HEADER: [Column; 7] = [
     Column::text("NAME"),
     Column::text("MAC"),
+    Column::text("VENDOR"),
     Column::text("IN"),
     Column::text("ADDRESSES"),
     Column::text("BASIS"),
     Column::text("LAST SEEN"),
 ];
 const SCHEMA: &str = "smtpwatch.devices.v1";
-const COLUMNS: [&str; 6] = ["id", "mac", "hostname", "addresses", "basis", "last_seen"];
+const COLUMNS: [&str; 8] = [
+    "id",
+    "mac",
+    "hostname",
+    "addresses",
+    "basis",
+    "last_seen",
+    "vendor",
+    "mac_randomised",
+];
 
 /// Devices, in the order of their addresses.
 #[derive(Debug, Serialize)]
@@ -43,6 +54,9 @@ struct ListedDevice {
     addresses: Vec<String>,
     hostname: Option<String>,
     vendor: Option<String>,
+    /// Whether its MAC was made up, so that it has no maker and may change.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    mac_randomised: bool,
     basis: String,
     /// Live: the interface it is behind.
     interface: Option<String>,
@@ -140,15 +154,56 @@ impl Devices {
         }
     }
 
+    /// Names the makers of their network cards, as `of` knows them.
+    pub(crate) fn name_vendors(&mut self, mut of: impl FnMut(Mac) -> Option<String>) {
+        for device in &mut self.devices {
+            let mac = device.mac.as_deref().and_then(|mac| mac.parse().ok());
+            device.vendor = mac.and_then(&mut of);
+        }
+    }
+
+    /// The addresses of those without a name that an inside name server may know.
+    pub(crate) fn nameless(&self) -> Vec<IpAddr> {
+        let nameless = self.devices.iter().filter(|it| it.hostname.is_none());
+        let addresses = nameless.flat_map(|it| &it.addresses);
+        let addresses = addresses.filter_map(|address| address.parse().ok());
+        let inside = Networks::private();
+        addresses
+            .filter(|address| match address {
+                IpAddr::V4(v4) => inside.contains(*address) && !v4.is_link_local(),
+                IpAddr::V6(v6) => v6.is_unique_local(),
+            })
+            .collect()
+    }
+
+    /// Gives the device with `address` its name, where it has none.
+    pub(crate) fn name(&mut self, address: IpAddr, name: &str) {
+        let address = address.to_string();
+        let nameless = self.devices.iter_mut().filter(|it| it.hostname.is_none());
+        for device in nameless.filter(|it| it.addresses.contains(&address)) {
+            device.hostname = Some(name.to_owned());
+        }
+    }
+
     /// Prints them for people.
     pub(crate) fn table(&self, layout: &Layout, to: &mut dyn Write) -> io::Result<()> {
-        let is_shown = |column: &Column| self.is_live || column.title != "IN";
+        let has_vendors = self
+            .devices
+            .iter()
+            .any(|device| made_by(device.vendor.as_deref(), device.mac_randomised).is_some());
+        let is_shown = |column: &Column| match column.title {
+            "IN" => self.is_live,
+            "VENDOR" => has_vendors,
+            _ => true,
+        };
         let mut grid = Grid::new(HEADER.iter().filter(|column| is_shown(column)));
         for device in &self.devices {
             let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
             let cells = [
                 or_dash(&device.hostname),
                 or_dash(&device.mac),
+                made_by(device.vendor.as_deref(), device.mac_randomised)
+                    .unwrap_or_else(|| "-".to_owned()),
                 or_dash(&device.interface),
                 device.addresses.join(" "),
                 device.basis.clone(),
@@ -182,6 +237,8 @@ impl Devices {
                 device.addresses.join(" "),
                 device.basis.clone(),
                 or_empty(&device.last_seen),
+                or_empty(&device.vendor),
+                device.mac_randomised.to_string(),
             ];
             rows.write_record(fields.iter().map(|field| spreadsheet(field)))?;
         }
@@ -223,6 +280,7 @@ impl Station {
                 .clone()
                 .or_else(|| by_hand().map(str::to_owned)),
             vendor: None,
+            mac_randomised: mac.is_randomised(),
             basis: bases.join("; "),
             interface: Some(interface.to_string()),
             router,
@@ -240,6 +298,7 @@ impl ListedDevice {
             addresses: vec![address.to_string()],
             hostname: Some(name.to_owned()),
             vendor: None,
+            mac_randomised: false,
             basis: "hosts".to_owned(),
             interface: None,
             router: false,
@@ -271,6 +330,7 @@ impl ListedDevice {
             addresses: addresses.iter().map(ToString::to_string).collect(),
             hostname: holder.and_then(|holder| holder.hostname).map(str::to_owned),
             vendor: None,
+            mac_randomised: mac.is_some_and(Mac::is_randomised),
             basis: bases.join("; "),
             interface: None,
             router: false,
@@ -323,11 +383,14 @@ mod tests {
         };
         who.set_topology(&topology, &settings);
         for (address, last) in [("10.0.0.10", 0x10), ("fe80::10", 0x10), ("10.0.0.2", 2)] {
-            who.note_neighbour(&Neighbour {
-                interface: lan,
-                address: address.parse().unwrap(),
-                mac: Some(Mac([2, 0, 0, 0, 0, last])),
-            });
+            who.note_neighbour(
+                &Neighbour {
+                    interface: lan,
+                    address: address.parse().unwrap(),
+                    mac: Some(Mac([2, 0, 0, 0, 0, last])),
+                },
+                Timestamp::default(),
+            );
         }
         let by_hand = [
             ("10.0.0.1", "me"),

@@ -13,8 +13,9 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table, Wrap};
 
 use super::escape::terminal;
+use super::table::made_by;
 use crate::engine::{Device, Engine, SourceHealth, grouped};
-use crate::model::{Direction, Timestamp, Verdict};
+use crate::model::{Direction, Mac, Timestamp, Verdict};
 
 /// Messages that are kept for the screen.
 const MAX_MESSAGES: usize = 100;
@@ -138,13 +139,14 @@ fn devices(frame: &mut Frame<'_>, area: Rect, engine: &Engine, zone: &TimeZone) 
                 .map_or(1, |name| terminal(name).chars().count())
         })),
         Constraint::Length(17),
+        Constraint::Length(widest(&rows, 6, |device| made(device).chars().count())),
         Constraint::Length(8),
         Constraint::Length(9),
         Constraint::Length(8),
         Constraint::Length(8),
         Constraint::Length(8),
     ];
-    let texts = ["VERDICT", "DEVICE", "NAME", "MAC", "IN"].map(Line::from);
+    let texts = ["VERDICT", "DEVICE", "NAME", "MAC", "VENDOR", "IN"].map(Line::from);
     let numbers =
         ["ATTEMPTS", "SERVERS", "PEAK/MIN"].map(|title| Line::from(title).right_aligned());
     let titles = texts.into_iter().chain(numbers).chain([Line::from("LAST")]);
@@ -171,6 +173,12 @@ fn address(device: &Device) -> String {
     }
 }
 
+/// Who made its network card.
+fn made(device: &Device) -> String {
+    let is_randomised = device.mac().is_some_and(Mac::is_randomised);
+    made_by(device.vendor(), is_randomised).unwrap_or_else(|| "-".to_owned())
+}
+
 /// The `count` devices with the worst verdicts and the most attempts.
 fn worst(engine: &Engine, count: usize) -> Vec<&Device> {
     let weight = |device: &Device| (device.verdict(), device.attempts);
@@ -195,6 +203,7 @@ fn row<'a>(device: &Device, engine: &Engine, zone: &TimeZone) -> Row<'a> {
         text(&address(device)),
         text(device.hostname.as_deref().unwrap_or("-")),
         text(&device.mac().map_or("-".to_owned(), |mac| mac.to_string())),
+        text(&made(device)),
         text(
             &device
                 .interface()

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::notes::Notes;
 use crate::engine::{self, Engine, Facts, SourceHealth, Spoofer};
-use crate::model::{Clock, Direction, Finding, Scope, SourceName, Timestamp, Verdict};
+use crate::model::{Clock, Direction, Finding, Mac, Scope, SourceName, Timestamp, Verdict};
 use crate::settings;
 use crate::source::Outcome;
 use crate::store::Past;
@@ -128,7 +128,10 @@ pub(super) struct ReportDevice {
     pub(super) mac: Option<String>,
     pub(super) addresses: Vec<String>,
     pub(super) hostname: Option<String>,
-    vendor: Option<String>,
+    pub(super) vendor: Option<String>,
+    /// Whether its MAC was made up, so that it has no maker and may change.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) mac_randomised: bool,
     pub(super) interface: Option<String>,
     pub(super) basis: String,
     /// MAC of the router that it is behind.
@@ -408,7 +411,8 @@ impl ReportDevice {
                 .map(ToString::to_string)
                 .collect(),
             hostname: device.hostname,
-            vendor: None,
+            vendor: device.vendor,
+            mac_randomised: device.mac.is_some_and(Mac::is_randomised),
             interface: device.interface,
             basis: device.basis,
             shared: device.is_shared,

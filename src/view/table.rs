@@ -13,11 +13,12 @@ use crate::engine::grouped;
 use crate::model::Verdict;
 
 const BOLD: Style = Style::new().bold();
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
     Column::text("VERDICT"),
     Column::text("DEVICE"),
     Column::text("NAME"),
     Column::text("MAC"),
+    Column::text("VENDOR"),
     Column::text("IN"),
     Column::number("ATTEMPTS"),
     Column::number("SYNS"),
@@ -110,21 +111,19 @@ fn devices(report: &Report, layout: &Layout, to: &mut dyn Write) -> io::Result<(
     } else {
         DATE_AND_TIME
     };
-    let has_names = report
-        .devices
-        .iter()
-        .any(|device| device.hostname.is_some());
-    let mut grid = Grid::new(
-        COLUMNS
-            .iter()
-            .filter(|column| has_names || column.title != "NAME"),
-    );
+    let has = |known: fn(&ReportDevice) -> bool| report.devices.iter().any(known);
+    let has_names = has(|device| device.hostname.is_some());
+    let has_vendors =
+        has(|device| made_by(device.vendor.as_deref(), device.mac_randomised).is_some());
+    let is_shown = |column: &Column| match column.title {
+        "NAME" => has_names,
+        "VENDOR" => has_vendors,
+        _ => true,
+    };
+    let mut grid = Grid::new(COLUMNS.iter().filter(|column| is_shown(column)));
     for device in report.devices.iter().take(layout.top) {
         let cells = row(device, &layout.zone, format).into_iter().zip(&COLUMNS);
-        grid.row(
-            cells
-                .filter_map(|(cell, column)| (has_names || column.title != "NAME").then_some(cell)),
-        );
+        grid.row(cells.filter_map(|(cell, column)| is_shown(column).then_some(cell)));
     }
     writeln!(to)?;
     grid.write(layout.width, |row| style(report.devices[row].verdict), to)?;
@@ -140,6 +139,14 @@ fn devices(report: &Report, layout: &Layout, to: &mut dyn Write) -> io::Result<(
     Ok(())
 }
 
+/// Who made a network card, where anybody did.
+pub(super) fn made_by(vendor: Option<&str>, is_randomised: bool) -> Option<String> {
+    if is_randomised {
+        return Some("randomised MAC".to_owned());
+    }
+    vendor.map(str::to_owned)
+}
+
 fn row(device: &ReportDevice, zone: &TimeZone, format: &str) -> [String; COLUMNS.len()] {
     let at_least = if device.destinations_capped { ">" } else { "" };
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
@@ -148,6 +155,7 @@ fn row(device: &ReportDevice, zone: &TimeZone, format: &str) -> [String; COLUMNS
         device.address().to_owned(),
         or_dash(&device.hostname),
         or_dash(&device.mac),
+        made_by(device.vendor.as_deref(), device.mac_randomised).unwrap_or_else(|| "-".to_owned()),
         or_dash(&device.interface),
         grouped(device.attempts),
         grouped(device.syns),

@@ -141,7 +141,7 @@ fn origin(bencher: Bencher, sender: &Sender) {
     let book = LeaseBook::new([leases()]);
     let mut who = Who::new(book, &settings, &FixedState::with_seed(7));
     who.set_topology(&topology(), &settings);
-    neighbours().for_each(|neighbour| who.note_neighbour(&neighbour));
+    neighbours().for_each(|neighbour| who.note_neighbour(&neighbour, Timestamp::default()));
     let packets: Vec<Observation> = (0..4_096).map(|number| sender.packet(number)).collect();
     let mut next = 0;
     bencher.bench_local(|| {

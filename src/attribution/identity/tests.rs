@@ -91,7 +91,7 @@ fn who_with(settings: &Settings, leases: &str) -> Who {
         neighbour("lan0", "fe80::2", ROUTER),
         neighbour("wan0", "10.0.0.1", 0xfe),
     ] {
-        who.note_neighbour(&entry);
+        who.note_neighbour(&entry, Timestamp::default());
     }
     who
 }
@@ -349,7 +349,10 @@ fn after_a_change_of_leases_the_address_is_its_new_holders() {
     )]));
     let by_lease = "lan0/02:00:00:00:00:31 (lease)";
     assert_eq!(origin(&who, "lan0", "192.168.1.10", 0x31), by_lease);
-    who.note_neighbour(&neighbour("lan0", "192.168.1.10", 0x31));
+    who.note_neighbour(
+        &neighbour("lan0", "192.168.1.10", 0x31),
+        Timestamp::default(),
+    );
     let new = "lan0/02:00:00:00:00:31 (neighbour, lease)";
     assert_eq!(origin(&who, "lan0", "192.168.1.10", 0x31), new);
     assert_eq!(origin(&who, "lan0", "192.168.1.10", VICTIM), "OtherMac");
@@ -393,7 +396,10 @@ fn routers_are_declared_too_and_may_come_and_go() {
     for last in [ATTACKER, STRANGER, ROUTER] {
         assert_eq!(origin(&who, "lan0", "10.99.0.1", last), behind(last));
     }
-    who.note_neighbour(&neighbour("lan0", "192.168.1.2", 0x22));
+    who.note_neighbour(
+        &neighbour("lan0", "192.168.1.2", 0x22),
+        Timestamp::default(),
+    );
     assert_eq!(origin(&who, "lan0", "10.99.0.1", 0x22), behind(0x22));
     assert_eq!(origin(&who, "lan0", "10.99.0.1", VICTIM), "OffLink");
     let mut without = gateway();
@@ -429,5 +435,138 @@ fn offline_nothing_but_leases_is_known() {
     assert_eq!(
         origin(&who, "lan0", "8.8.8.8", ATTACKER),
         "8.8.8.8 (address)"
+    );
+}
+
+/// The origin of a packet of `seconds`, by the time of day and of inputs.
+fn origin_at(who: &Who, seconds: i64, source: &str, last: impl Into<Option<u8>>) -> String {
+    let mut packet = packet("lan0", source, last.into());
+    packet.time = Timestamp::from_seconds(seconds);
+    match who.origin(&packet, packet.time) {
+        Origin::Device(identity) => format!("{} ({})", identity.key, identity.basis),
+        Origin::Spoofed(reason) => format!("{reason:?}"),
+    }
+}
+
+#[test]
+fn a_laptop_that_takes_the_bots_address_does_not_take_its_past() {
+    let mut who = who();
+    let at = Timestamp::from_seconds;
+    who.note_neighbour(&neighbour("lan0", "192.168.1.50", 0xb0), at(1000));
+    who.note_neighbour(&neighbour("lan0", "192.168.1.50", 0x1a), at(2000));
+    let bot = "lan0/02:00:00:00:00:b0 (neighbour)";
+    let laptop = "lan0/02:00:00:00:00:1a (neighbour)";
+    // Read afterwards, with the frame's MAC and without one.
+    for last in [Some(0xb0), None] {
+        assert_eq!(origin_at(&who, 1500, "192.168.1.50", last), bot);
+        assert_eq!(origin_at(&who, 1999, "192.168.1.50", last), bot);
+    }
+    for last in [Some(0x1a), None] {
+        assert_eq!(origin_at(&who, 2000, "192.168.1.50", last), laptop);
+        assert_eq!(origin_at(&who, 3000, "192.168.1.50", last), laptop);
+    }
+    // Who was neither then is still not believed, and the bot is not the address's any more.
+    assert_eq!(origin_at(&who, 1500, "192.168.1.50", STRANGER), "OtherMac");
+    assert_eq!(origin_at(&who, 3000, "192.168.1.50", 0xb0), "OtherMac");
+}
+
+#[test]
+fn before_the_watch_began_a_lease_knows_more_than_the_table_of_now() {
+    let at = Timestamp::from_seconds;
+    // The laptop's lease ends at 3600 and 7200 s; the bot had the address until 1900.
+    let leases = "lease 192.168.1.50 { starts epoch 1000; ends epoch 1900; binding state free; hardware ethernet 02:00:00:00:00:b0; }\n\
+                  lease 192.168.1.50 { starts epoch 2000; ends epoch 7200; binding state active; hardware ethernet 02:00:00:00:00:1a; }\n";
+    let mut who = who_with(&Settings::default(), leases);
+    who.note_neighbour(&neighbour("lan0", "192.168.1.50", 0x1a), at(5000));
+    let bot = "lan0/02:00:00:00:00:b0 (lease)";
+    assert_eq!(origin_at(&who, 1500, "192.168.1.50", None), bot);
+    assert_eq!(origin_at(&who, 1500, "192.168.1.50", 0xb0), bot);
+    assert_eq!(
+        origin_at(&who, 2500, "192.168.1.50", None),
+        "lan0/02:00:00:00:00:1a (neighbour)"
+    );
+    // Nobody remembers: the frame is all there is, and no reason to call it forged.
+    assert_eq!(
+        origin_at(&who, 500, "192.168.1.50", STRANGER),
+        "lan0/02:00:00:00:00:77 (frame)"
+    );
+}
+
+#[test]
+fn who_answered_in_an_earlier_run_is_remembered() {
+    let mut who = who();
+    let at = Timestamp::from_seconds;
+    who.note_neighbour(&neighbour("lan0", "192.168.1.50", 0x1a), at(5000));
+    who.note_past(vec![Held {
+        interface: interface("lan0"),
+        address: "192.168.1.50".parse().unwrap(),
+        mac: mac(0xb0),
+        from: at(1000),
+        until: at(2000),
+    }]);
+    assert_eq!(
+        origin_at(&who, 1500, "192.168.1.50", None),
+        "lan0/02:00:00:00:00:b0 (neighbour)"
+    );
+    // Between the two runs nobody looked: it is the address's, and nobody's MAC.
+    assert_eq!(
+        origin_at(&who, 3000, "192.168.1.50", None),
+        "192.168.1.50 (address)"
+    );
+    assert_eq!(
+        origin_at(&who, 3000, "192.168.1.50", 0xb0),
+        "lan0/02:00:00:00:00:b0 (frame)"
+    );
+}
+
+#[test]
+fn five_privacy_addresses_of_a_mac_are_one_device() {
+    let mut who = who();
+    for number in 1..=5 {
+        let address = format!("2001:db8:1::{number:x}abc:{number}");
+        // The first packet may come before the entry.
+        let expected = "lan0/02:00:00:00:00:10 (frame)";
+        assert_eq!(origin_at(&who, 100, &address, VICTIM), expected);
+        who.note_neighbour(
+            &neighbour("lan0", &address, VICTIM),
+            Timestamp::from_seconds(101),
+        );
+        let expected = "lan0/02:00:00:00:00:10 (neighbour)";
+        assert_eq!(origin_at(&who, 102, &address, VICTIM), expected);
+        assert_eq!(origin_at(&who, 102, &address, None), expected);
+    }
+}
+
+#[test]
+fn reverse_dns_names_what_nothing_else_does_until_the_address_is_anothers() {
+    let mut who = who_with(
+        &Settings::default(),
+        "1800000000 02:00:00:00:00:10 192.168.1.10 leased *\n",
+    );
+    let name = |who: &Who, source: &str, last| {
+        let packet = packet("lan0", source, Some(last));
+        let Origin::Device(identity) = who.origin(&packet, packet.time) else {
+            panic!("{source} is forged");
+        };
+        let (_, name) = who.details(&identity, packet.tuple.source, packet.time);
+        name.map(str::to_owned)
+    };
+    for source in ["192.168.1.10", "192.168.1.66"] {
+        who.note_reverse(source.parse().unwrap(), Some("dns.example."));
+    }
+    assert_eq!(
+        name(&who, "192.168.1.10", VICTIM).as_deref(),
+        Some("leased")
+    );
+    let scanner = name(&who, "192.168.1.66", ATTACKER);
+    assert_eq!(scanner.as_deref(), Some("dns.example"));
+    who.note_neighbour(
+        &neighbour("lan0", "192.168.1.66", 0x44),
+        Timestamp::default(),
+    );
+    assert_eq!(name(&who, "192.168.1.66", 0x44), None);
+    assert_eq!(
+        who.note_reverse("192.168.1.66".parse().unwrap(), Some("a\u{1b}[2J")),
+        None
     );
 }
