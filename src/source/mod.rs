@@ -19,6 +19,7 @@ pub(crate) mod live;
 mod part;
 mod probe;
 mod raw;
+mod reorder;
 mod stream;
 mod system;
 
