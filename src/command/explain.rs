@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::output::{Writer, deliver};
 use super::{FAILED, is_broken_pipe, say};
+use crate::decode::flows::Format;
 use crate::decode::kernel_log::Decoder;
 use crate::decode::stamp::Stamp;
 use crate::decode::{dhcp_lease, journal, syslog};
@@ -48,10 +49,14 @@ fn location(flags: &Flags) -> Option<Location> {
     }
 }
 
-/// Explains the argument itself: a line of a log, of a journal as JSON, or of a lease file.
+/// Explains the argument itself: a line of a log, of a journal as JSON, of a log of connections, or of
+/// a lease file.
 fn explain_line(explainer: &Explainer, line: &[u8], to: Writer<'_>) -> io::Result<()> {
     if let Some(entry) = journal::json(line).filter(|_| journal::is_json(line)) {
         return explainer.explain(1, &Raw::Entry(entry), to);
+    }
+    if let Some(format) = Format::of(line) {
+        return explainer.explain(1, &Raw::Flow(format.decode(line), format.name()), to);
     }
     let line_with_feed = [line, b"\n"].concat();
     if dhcp_lease::kind(&line_with_feed).is_some() && syslog::split(line).stamp == Stamp::None {

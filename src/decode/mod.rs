@@ -7,6 +7,7 @@
 pub mod capture;
 pub mod clock;
 pub mod dhcp_lease;
+pub mod flows;
 pub mod hosts;
 pub mod journal;
 pub mod kernel_log;

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::compression::Compression;
 use super::{probe, system};
+use crate::decode::flows::{Format, zeek};
 use crate::decode::{capture, journal};
 use crate::model::{MICROS_PER_SECOND, Timestamp};
 
@@ -73,7 +74,7 @@ pub(crate) enum InputError {
     },
     /// It is none of the kinds that are known.
     #[error(
-        "{name}: {found}; expected a log with the kernel's packet records (iptables LOG, nft log), as syslog, journalctl or dmesg write it, or a packet capture; each also compressed by gzip, xz, zstd or bzip2"
+        "{name}: {found}; expected a log with the kernel's packet records (iptables LOG, nft log), as syslog, journalctl or dmesg write it, a packet capture, Zeek's conn.log, Suricata's EVE log, or ulogd2's JSON; each also compressed by gzip, xz, zstd or bzip2"
     )]
     UnknownKind {
         /// As it was given.
@@ -138,6 +139,12 @@ pub(crate) enum Kind {
     JournalExport,
     /// A packet capture, pcap or pcapng.
     Capture,
+    /// Zeek's conn.log.
+    Zeek,
+    /// Suricata's EVE log.
+    Eve,
+    /// ulogd2's JSON output.
+    Ulogd,
 }
 
 impl Kind {
@@ -149,8 +156,28 @@ impl Kind {
         } else if journal::is_json(head) {
             Self::JournalJson
         } else {
-            Self::Lines
+            match Format::of(head) {
+                Some(Format::Zeek(_)) => Self::Zeek,
+                Some(Format::Eve) => Self::Eve,
+                Some(Format::Ulogd) => Self::Ulogd,
+                None => Self::Lines,
+            }
         }
+    }
+
+    /// How its lines are read, where it is a log of connections.
+    pub(super) fn flows(self) -> Option<Format> {
+        match self {
+            Self::Zeek => Some(Format::Zeek(zeek::Layout::default())),
+            Self::Eve => Some(Format::Eve),
+            Self::Ulogd => Some(Format::Ulogd),
+            _ => None,
+        }
+    }
+
+    /// Whether its records are written when a connection ends, and bear the time at which it began.
+    pub(super) fn is_written_at_the_end(self) -> bool {
+        matches!(self, Self::Zeek | Self::Eve)
     }
 
     /// The kind of its records, as reports name it.
@@ -158,6 +185,9 @@ impl Kind {
         match self {
             Self::Lines | Self::JournalJson | Self::JournalExport => "netfilter",
             Self::Capture => "pcap",
+            Self::Zeek => "zeek",
+            Self::Eve => "eve",
+            Self::Ulogd => "ulogd",
         }
     }
 }
@@ -313,6 +343,9 @@ impl Input {
         ];
         if Compression::of(&self.head).is_some() {
             return Some("compressed twice");
+        }
+        if zeek::is_other_log(&self.head) {
+            return Some("a log of Zeek's without the fields of a connection; give its conn.log");
         }
         if self.head.get(257..262) == Some(b"ustar") {
             return Some("a tar archive; extract it and give the folder");

@@ -1,16 +1,18 @@
 //! Lines of a log, decoded by several threads side by side.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
 
 use super::chunk::{Chunk, ChunkReader};
 use super::part::{LastLine, Part, Undated, note_foreign, rule};
 use super::stream::{Parts, spawn as spawn_thread};
+use crate::decode::clock::Era;
+use crate::decode::flows::{self, Format};
 use crate::decode::journal;
 use crate::decode::kernel_log::{Content, Decoded, Decoder, Packet, Skip};
 use crate::decode::stamp::Stamp;
 use crate::decode::syslog::Origin;
-use crate::model::{Clock, Evidence, Observation, Timestamp, Tuple};
+use crate::model::{Clock, Evidence, Observation, Response, Timestamp, Tuple};
 use crate::settings::Ports;
 
 /// No line with a packet record is shorter: host, tag, interfaces, addresses, ports.
@@ -23,13 +25,54 @@ pub(super) struct Worker {
     pub(super) ports: Ports,
     /// Which input of the call it is.
     pub(super) input: u32,
-    /// Whether each line is a journal entry as JSON.
-    pub(super) is_json: bool,
+    /// What each line is.
+    pub(super) format: LineFormat,
+}
+
+/// What the lines of an input are.
+#[derive(Clone, Debug)]
+pub(super) enum LineFormat {
+    /// Of a log.
+    Log,
+    /// Journal entries as JSON.
+    JournalJson,
+    /// Connections; with what the lines before have told of those after them.
+    Flows(Format),
+}
+
+impl LineFormat {
+    /// Takes what `chunk` says about the lines after it.
+    fn follow(&mut self, chunk: &Chunk) {
+        if let Self::Flows(format @ Format::Zeek(_)) = self {
+            chunk.lines().for_each(|line| format.follow(line));
+        }
+    }
+}
+
+/// What the threads take turns at.
+struct Turn<R> {
+    reader: ChunkReader<R>,
+    format: LineFormat,
+}
+
+impl<R: Read> Turn<R> {
+    /// Reads the next chunk; answers its number and how its lines begin to be read.
+    fn read(&mut self, chunk: &mut Chunk) -> io::Result<Option<(u64, LineFormat)>> {
+        let number = self.reader.read(chunk)?;
+        Ok(number.map(|number| {
+            let format = self.format.clone();
+            self.format.follow(chunk);
+            (number, format)
+        }))
+    }
 }
 
 /// Reads lines from `reader` on as many threads as `threads`.
 pub(super) fn spawn(worker: &Worker, reader: Box<dyn Read + Send>, threads: usize, parts: &Parts) {
-    let reader = Arc::new(Mutex::new(ChunkReader::new(reader)));
+    let reader = Arc::new(Mutex::new(Turn {
+        reader: ChunkReader::new(reader),
+        format: worker.format.clone(),
+    }));
     for _ in 0..threads.max(1) {
         let (worker, reader) = (worker.clone(), Arc::clone(&reader));
         spawn_thread("decode", parts, move |parts| worker.run(&reader, parts));
@@ -37,7 +80,7 @@ pub(super) fn spawn(worker: &Worker, reader: Box<dyn Read + Send>, threads: usiz
 }
 
 impl Worker {
-    fn run<R: Read>(&self, reader: &Mutex<ChunkReader<R>>, parts: &Parts) {
+    fn run<R: Read>(&self, reader: &Mutex<Turn<R>>, parts: &Parts) {
         let mut chunk = Chunk::default();
         loop {
             let read = match reader.lock() {
@@ -47,7 +90,7 @@ impl Worker {
             };
             let (number, part) = match read {
                 Ok(None) => return,
-                Ok(Some(number)) => (number, Ok(self.chunk(&chunk))),
+                Ok(Some((number, format))) => (number, Ok(self.chunk(&chunk, format))),
                 Err(error) => (u64::MAX, Err(error)),
             };
             let failed = part.is_err();
@@ -57,13 +100,16 @@ impl Worker {
         }
     }
 
-    fn chunk(&self, chunk: &Chunk) -> Part {
+    fn chunk(&self, chunk: &Chunk, mut format: LineFormat) -> Part {
         let mut lines = Lines::new(self);
         for line in chunk.lines() {
-            if self.is_json {
-                lines.json(line);
-            } else {
-                lines.take(line, &self.decoder.decode(line));
+            match &mut format {
+                LineFormat::Log => lines.take(line, &self.decoder.decode(line)),
+                LineFormat::JournalJson => lines.json(line),
+                LineFormat::Flows(format) => {
+                    format.follow(line);
+                    lines.flow(&format.decode(line));
+                }
             }
         }
         lines.into_part()
@@ -105,6 +151,7 @@ pub(super) struct Lines<'a> {
     worker: &'a Worker,
     part: Part,
     skipped: [u64; Skip::ALL.len()],
+    skipped_flows: [u64; flows::Skip::ALL.len()],
 }
 
 impl<'a> Lines<'a> {
@@ -113,14 +160,16 @@ impl<'a> Lines<'a> {
             worker,
             part: Part::default(),
             skipped: [0; Skip::ALL.len()],
+            skipped_flows: [0; flows::Skip::ALL.len()],
         }
     }
 
     pub(super) fn into_part(mut self) -> Part {
-        let counts = Skip::ALL.into_iter().zip(self.skipped);
-        self.part.skipped = counts
+        let reasons = Skip::ALL.into_iter().map(Skip::reason).zip(self.skipped);
+        let flows = flows::Skip::ALL.into_iter().map(flows::Skip::reason);
+        self.part.skipped = reasons
+            .chain(flows.zip(self.skipped_flows))
             .filter(|(_, count)| *count > 0)
-            .map(|(skip, count)| (skip.reason(), count))
             .collect();
         self.part
     }
@@ -187,6 +236,55 @@ impl<'a> Lines<'a> {
                 self.skip(skip);
             }
         }
+    }
+
+    /// Takes what a line of a log of connections was decoded to: a SYN, and then what became of it.
+    fn flow(&mut self, content: &flows::Content<'_>) {
+        let part = &mut self.part;
+        let attempt = match content {
+            flows::Content::Skipped(skip) => {
+                self.skipped_flows[*skip as usize] += 1;
+                return;
+            }
+            flows::Content::Other => {
+                part.records += 1;
+                return;
+            }
+            flows::Content::Attempt(attempt) => attempt,
+        };
+        part.records += 1;
+        if !self.worker.ports.contains(attempt.tuple.destination_port) {
+            return;
+        }
+        part.matched += 1;
+        let undated = |evidence| Undated {
+            stamp: attempt.stamp,
+            era: Era::default(),
+            evidence,
+        };
+        part.evidence.push(undated(Evidence::Syn(Observation {
+            time: Timestamp::default(),
+            clock: Clock::None,
+            rule: rule(self.worker.input, attempt.rule.as_bytes()),
+            tuple: attempt.tuple,
+            isn: attempt.isn,
+            ip_id: attempt.ip_id,
+            mac: attempt.mac,
+            interface: attempt.interface,
+            ttl: attempt.ttl,
+            vlan: attempt.vlan,
+            repeats: 0,
+        })));
+        part.evidence.extend(attempt.response.map(|kind| {
+            undated(Evidence::Response(Response {
+                time: Timestamp::default(),
+                tuple: attempt.tuple,
+                isn: attempt.isn,
+                kind,
+                outside: None,
+                bytes: attempt.bytes,
+            }))
+        }));
     }
 
     pub(super) fn skip(&mut self, skip: Skip) {

@@ -21,6 +21,7 @@ pub(crate) mod names;
 mod part;
 mod probe;
 mod raw;
+mod reorder;
 mod stream;
 mod system;
 mod vendors;

@@ -7,7 +7,9 @@ use std::os::unix::fs::FileExt;
 use jiff::tz::TimeZone;
 
 use super::input::{Input, Kind};
+use super::reorder::HORIZON_MICROS;
 use crate::decode::clock::{Anchor, End, RecordClock};
+use crate::decode::flows::Content;
 use crate::decode::stamp::Stamp;
 use crate::decode::{capture, journal, syslog};
 use crate::model::Timestamp;
@@ -60,7 +62,7 @@ pub(super) fn first_time(input: &Input, anchor: &Anchor, zone: &TimeZone) -> Opt
 }
 
 /// The time of the first record of an input whose stamps are whole.
-pub(super) fn first_time_of_other(input: &Input) -> Option<Timestamp> {
+pub(super) fn first_time_of_other(input: &Input, zone: &TimeZone) -> Option<Timestamp> {
     match input.kind {
         Kind::Lines => None,
         Kind::JournalJson => {
@@ -75,7 +77,25 @@ pub(super) fn first_time_of_other(input: &Input) -> Option<Timestamp> {
             capture::Step::Record(record) => record.time,
             _ => None,
         },
+        Kind::Zeek | Kind::Eve | Kind::Ulogd => first_time_of_flows(input, zone),
     }
+}
+
+/// The earliest time to be expected of a log of connections: that of its first attempt, or, where
+/// connections are written down when they end, as much earlier as they are put in order.
+fn first_time_of_flows(input: &Input, zone: &TimeZone) -> Option<Timestamp> {
+    let mut format = input.kind.flows()?;
+    let stamp = lines(&input.head).find_map(|line| {
+        format.follow(line);
+        match format.decode(line) {
+            Content::Attempt(attempt) => Some(attempt.stamp),
+            _ => None,
+        }
+    })?;
+    let mut clock = RecordClock::new(Anchor::at_start(input.file_time), zone.clone());
+    let (time, _) = clock.time(&stamp, crate::decode::clock::Era::default());
+    let is_early = input.kind.is_written_at_the_end();
+    Some(time.plus_micros(if is_early { -HORIZON_MICROS } else { 0 }))
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {

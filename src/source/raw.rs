@@ -6,6 +6,7 @@ use super::blocks::Blocks;
 use super::chunk::{Chunk, ChunkReader};
 use super::input::{Input, Kind};
 use crate::decode::capture::{self, Record};
+use crate::decode::flows::Content;
 use crate::decode::journal::{self, Entry};
 
 /// A record as it stands in an input.
@@ -16,6 +17,8 @@ pub(crate) enum Raw<'a> {
     Entry(Entry<'a>),
     /// A captured frame.
     Frame(Record<'a>),
+    /// A line of a log of connections, and the log's kind.
+    Flow(Content<'a>, &'static str),
     /// Something that is none, and why.
     Broken(&'static str),
 }
@@ -27,6 +30,15 @@ pub(crate) fn each_record(input: Input, mut look: impl FnMut(Raw<'_>) -> bool) -
         Kind::JournalJson => each_line(input.reader, |line| {
             look(journal::json(line).map_or(Raw::Broken("no journal entry"), Raw::Entry))
         }),
+        Kind::Zeek | Kind::Eve | Kind::Ulogd => {
+            let (kind, mut format) = (input.kind.name(), input.kind.flows());
+            each_line(input.reader, |line| {
+                format.as_mut().is_some_and(|format| {
+                    format.follow(line);
+                    look(Raw::Flow(format.decode(line), kind))
+                })
+            })
+        }
         Kind::JournalExport => {
             let mut entries = journal::Reader::default();
             Blocks::new(input.reader, journal::MAX_ENTRY).each(|bytes, is_last| {

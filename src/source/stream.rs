@@ -10,8 +10,9 @@ use std::thread;
 use jiff::tz::TimeZone;
 
 use super::input::{Input, InputError, Kind, Meter};
-use super::lines::{self, Worker};
+use super::lines::{self, LineFormat, Worker};
 use super::part::{LastLine, Outcome, Part, Undated};
+use super::reorder::Reorder;
 use super::{capture, journal, probe};
 use crate::decode::clock::{Anchor, Eras, RecordClock, is_outlier};
 use crate::decode::kernel_log::Decoder;
@@ -82,7 +83,7 @@ impl Pending {
         let anchor = probe::anchor(&input, zone);
         let first_time = match (&anchor, input.kind) {
             (Ok(anchor), Kind::Lines) => probe::first_time(&input, anchor, zone),
-            _ => probe::first_time_of_other(&input),
+            _ => probe::first_time_of_other(&input, zone),
         };
         Self {
             input,
@@ -109,6 +110,8 @@ pub(crate) struct Stream {
     last_line: LastLine,
     queue: VecDeque<Evidence>,
     before: Option<Timestamp>,
+    /// Where records bear the time at which their connection began.
+    reorder: Option<Reorder>,
     outcome: Outcome,
 }
 
@@ -126,7 +129,7 @@ impl Stream {
             Anchor::at_start(input.file_time)
         });
         let ahead = match input.kind {
-            Kind::Lines | Kind::JournalJson => LINES_AHEAD,
+            Kind::Lines | Kind::JournalJson | Kind::Zeek | Kind::Eve | Kind::Ulogd => LINES_AHEAD,
             Kind::JournalExport | Kind::Capture => BLOCKS_AHEAD,
         };
         let (sender, parts) = sync_channel(ahead);
@@ -134,10 +137,14 @@ impl Stream {
             decoder: reading.decoder.clone(),
             ports: reading.ports.clone(),
             input: number,
-            is_json: input.kind == Kind::JournalJson,
+            format: match input.kind.flows() {
+                Some(format) => LineFormat::Flows(format),
+                None if input.kind == Kind::JournalJson => LineFormat::JournalJson,
+                None => LineFormat::Log,
+            },
         };
         match input.kind {
-            Kind::Lines | Kind::JournalJson => {
+            Kind::Lines | Kind::JournalJson | Kind::Zeek | Kind::Eve | Kind::Ulogd => {
                 lines::spawn(&worker, input.reader, reading.threads, &sender);
             }
             Kind::JournalExport => journal::spawn(worker, input.reader, &sender),
@@ -153,6 +160,7 @@ impl Stream {
             last_line: LastLine::None,
             queue: VecDeque::new(),
             before: None,
+            reorder: input.kind.is_written_at_the_end().then(Reorder::default),
             outcome,
         }
     }
@@ -227,7 +235,10 @@ impl Stream {
     /// Puts right a stamp that is far from both its neighbours'.
     fn mend(&mut self, mut evidence: Evidence) -> Evidence {
         let time = evidence.time();
-        let is_off = |before, after| is_outlier(before, time, after);
+        // A connection may well have begun a day before those around it.
+        let may_be_older = self.reorder.is_some();
+        let is_off =
+            |before, after| is_outlier(before, time, after) && !(may_be_older && time < before);
         let mended = match (self.before, self.queue.front().map(Evidence::time)) {
             (Some(before), Some(after)) if is_off(before, after) => Some(before),
             // The first one has no predecessor: it is off where the next two agree against it.
@@ -252,6 +263,22 @@ impl Iterator for Stream {
     type Item = Evidence;
 
     fn next(&mut self) -> Option<Evidence> {
+        loop {
+            if let Some(evidence) = self.reorder.as_mut().and_then(|held| held.pop(false)) {
+                return Some(evidence);
+            }
+            let next = self.next_as_written();
+            match (&mut self.reorder, next) {
+                (Some(held), Some(evidence)) => held.push(evidence),
+                (Some(held), None) => return held.pop(true),
+                (None, next) => return next,
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn next_as_written(&mut self) -> Option<Evidence> {
         // Two records ahead, for their times tell whether this one's is off.
         while self.queue.len() < 3 && self.take_part() {}
         let evidence = self.queue.pop_front()?;

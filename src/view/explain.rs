@@ -7,11 +7,12 @@ use serde_json::{Map, Value};
 
 use super::escape::terminal;
 use crate::decode::dhcp_lease::{Lease, Leases, Record};
+use crate::decode::flows::{self, Attempt};
 use crate::decode::kernel_log::{Content, Decoded, Decoder, Packet};
 use crate::decode::packet::{self, Segment};
 use crate::decode::stamp::Stamp;
 use crate::decode::syslog::Origin;
-use crate::model::{Direction, Timestamp, Tuple};
+use crate::model::{Direction, Mac, Timestamp, Tuple};
 use crate::settings::Settings;
 use crate::source::Raw;
 
@@ -87,6 +88,7 @@ impl Explainer {
                 Raw::Frame(frame) => {
                     self.frame(frame.time, packet::decode(frame.link, frame.frame))
                 }
+                Raw::Flow(content, kind) => self.flow(kind, content),
                 Raw::Broken(reason) => Explanation::refused("none", (*reason).to_owned()),
             }
         };
@@ -179,6 +181,24 @@ impl Explainer {
             stamp: time.map(|time| time.to_string()),
             ..Explanation::new("packet", segment_fields(&segment), verdict)
         }
+    }
+}
+
+impl Explainer {
+    fn flow(&self, kind: &'static str, content: &flows::Content<'_>) -> Explanation {
+        let because = match content {
+            flows::Content::Attempt(attempt) => {
+                return Explanation {
+                    stamp: stamp(&attempt.stamp),
+                    ..Explanation::new(kind, attempt_fields(attempt), self.attempt(&attempt.tuple))
+                };
+            }
+            flows::Content::Other => "asks for no new TCP connection".to_owned(),
+            flows::Content::Skipped(skip) => {
+                format!("no record of a connection: {}", skip.reason())
+            }
+        };
+        Explanation::refused(kind, because)
     }
 }
 
@@ -363,24 +383,66 @@ fn packet_fields(packet: &Packet<'_>) -> Map<String, Value> {
 }
 
 fn segment_fields(segment: &Segment) -> Map<String, Value> {
-    let tuple = &segment.tuple;
-    let mut fields = Map::new();
+    let mut fields = tuple_fields(&segment.tuple);
     let mut insert = |key: &str, value: Value| fields.insert(key.to_owned(), value);
-    insert("SRC", tuple.source.to_string().into());
-    insert("DST", tuple.destination.to_string().into());
-    insert("SPT", tuple.source_port.into());
-    insert("DPT", tuple.destination_port.into());
     insert("SEQ", segment.sequence.into());
     insert("SYN", segment.flags.syn().into());
     insert("ACK", segment.flags.ack().into());
-    if let Some(id) = segment.ip_id {
-        insert("ID", id.into());
-    }
-    if let Some(mac) = segment.mac {
-        insert("MAC", mac.to_string().into());
-    }
-    if let Some(vlan) = segment.vlan {
-        insert("VLAN", vlan.into());
-    }
+    let id = segment.ip_id;
+    link_fields(&mut fields, id, segment.mac, segment.vlan);
     fields
+}
+
+fn attempt_fields(attempt: &Attempt<'_>) -> Map<String, Value> {
+    let mut fields = tuple_fields(&attempt.tuple);
+    let mut insert = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            fields.insert(key.to_owned(), value);
+        }
+    };
+    let text = |text: String| (!text.is_empty()).then(|| Value::String(text));
+    insert("rule", text(attempt.rule.to_string()));
+    insert("IN", text(attempt.interface.name()));
+    insert("SEQ", attempt.isn.map(Value::from));
+    insert("TTL", attempt.ttl.map(Value::from));
+    insert(
+        "response",
+        attempt
+            .response
+            .and_then(|kind| serde_json::to_value(kind).ok()),
+    );
+    insert("bytes_out", attempt.bytes.map(|(out, _)| out.into()));
+    insert("bytes_in", attempt.bytes.map(|(_, back)| back.into()));
+    link_fields(&mut fields, attempt.ip_id, attempt.mac, attempt.vlan);
+    fields
+}
+
+fn tuple_fields(tuple: &Tuple) -> Map<String, Value> {
+    let fields: [(&str, Value); 4] = [
+        ("SRC", tuple.source.to_string().into()),
+        ("DST", tuple.destination.to_string().into()),
+        ("SPT", tuple.source_port.into()),
+        ("DPT", tuple.destination_port.into()),
+    ];
+    fields
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+}
+
+/// What frames and IPv4 headers tell, where there were any.
+fn link_fields(
+    fields: &mut Map<String, Value>,
+    ip_id: Option<u16>,
+    mac: Option<Mac>,
+    vlan: Option<u16>,
+) {
+    let mut insert = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            fields.insert(key.to_owned(), value);
+        }
+    };
+    insert("ID", ip_id.map(Value::from));
+    insert("MAC", mac.map(|mac| mac.to_string().into()));
+    insert("VLAN", vlan.map(Value::from));
 }
