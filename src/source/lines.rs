@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 
+use memchr::memmem;
+
 use super::chunk::{Chunk, ChunkReader};
 use super::part::{LastLine, Part, Undated, note_foreign, rule};
 use super::stream::{Parts, spawn as spawn_thread};
@@ -25,6 +27,8 @@ pub(super) struct Worker {
     pub(super) input: u32,
     /// Whether each line is a journal entry as JSON.
     pub(super) is_json: bool,
+    /// What the prefixes of rules end with whose records count; none given, any rule's do.
+    pub(super) prefixes: Vec<Vec<u8>>,
 }
 
 /// Reads lines from `reader` on as many threads as `threads`.
@@ -47,7 +51,7 @@ impl Worker {
             };
             let (number, part) = match read {
                 Ok(None) => return,
-                Ok(Some(number)) => (number, Ok(self.chunk(&chunk))),
+                Ok(Some(number)) => (number, Ok(self.part(chunk.lines()))),
                 Err(error) => (u64::MAX, Err(error)),
             };
             let failed = part.is_err();
@@ -57,9 +61,10 @@ impl Worker {
         }
     }
 
-    fn chunk(&self, chunk: &Chunk) -> Part {
+    /// What `all` hold, which stand one after the other.
+    pub(super) fn part<'l>(&self, all: impl Iterator<Item = &'l [u8]>) -> Part {
         let mut lines = Lines::new(self);
-        for line in chunk.lines() {
+        for line in all {
             if self.is_json {
                 lines.json(line);
             } else {
@@ -67,6 +72,17 @@ impl Worker {
             }
         }
         lines.into_part()
+    }
+
+    /// Whether records of the rule with `prefix` count; a logger may have put a time before it.
+    fn wants(&self, prefix: &[u8]) -> bool {
+        self.prefixes.is_empty() || self.prefixes.iter().any(|wanted| prefix.ends_with(wanted))
+    }
+
+    /// Whether what is left of a record on `line` may be one that counts.
+    fn may_want(&self, line: &[u8]) -> bool {
+        let stands = |wanted: &Vec<u8>| memmem::find(line, wanted).is_some();
+        self.prefixes.is_empty() || self.prefixes.iter().any(stands)
     }
 
     /// The observation in `packet`, where it is a SYN to a watched port; its time comes later.
@@ -146,6 +162,10 @@ impl<'a> Lines<'a> {
         }
         let era = part.eras.step(&decoded.stamp);
         match decoded.content {
+            Content::Packet(packet, _) if !self.worker.wants(packet.prefix) => {
+                part.last_line = LastLine::Other;
+                self.skip(Skip::NotAPacket);
+            }
             Content::Packet(packet, repeats) => {
                 part.records += 1;
                 part.last_line = LastLine::Other;
@@ -176,6 +196,10 @@ impl<'a> Lines<'a> {
                 self.skip(Skip::NotAPacket);
             }
             Content::Skipped(Skip::Empty) => self.skip(Skip::Empty),
+            Content::Skipped(Skip::CutOff | Skip::BadAddress) if !self.worker.may_want(line) => {
+                part.last_line = LastLine::Other;
+                self.skip(Skip::NotAPacket);
+            }
             Content::Skipped(skip) => {
                 part.last_line = LastLine::Other;
                 if let (Skip::OtherProgram, Origin::Program(tag)) = (skip, decoded.origin)

@@ -10,6 +10,7 @@ mod blocks;
 mod capture;
 mod chunk;
 mod compression;
+mod dating;
 mod input;
 pub(crate) mod inventory;
 mod journal;
