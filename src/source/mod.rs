@@ -11,6 +11,7 @@ mod blocks;
 mod capture;
 mod chunk;
 mod compression;
+mod dating;
 mod input;
 pub(crate) mod inventory;
 mod journal;
