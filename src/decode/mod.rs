@@ -8,6 +8,7 @@ pub mod capture;
 pub mod clock;
 pub mod dhcp_lease;
 pub mod hosts;
+mod icmp;
 pub mod journal;
 pub mod kernel_log;
 pub mod kmsg;

@@ -13,7 +13,7 @@ use rusqlite::{Connection, params};
 
 use super::changes::{ENGINE, minute};
 use super::{FILE, StoreError, schema};
-use crate::engine::{Count, Destinations, DeviceDestinations, Facts, Totals, OutcomeCounts};
+use crate::engine::{Count, Destinations, DeviceDestinations, Facts, OutcomeCounts, Totals};
 use crate::model::{Detector, Direction, Finding, MICROS_PER_SECOND, Notice, Timestamp};
 use crate::settings::{Ports, Window};
 

@@ -6,7 +6,7 @@ use super::Report;
 use super::escape::spreadsheet;
 use super::report::ReportDevice;
 
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 24] = [
     "id",
     "mac",
     "hostname",
@@ -22,6 +22,15 @@ const COLUMNS: [&str; 15] = [
     "last_seen",
     "addresses",
     "because",
+    "answered",
+    "refused",
+    "unreachable",
+    "unanswered",
+    "held",
+    "unknown",
+    "completed",
+    "bytes_toserver",
+    "bytes_toclient",
 ];
 
 pub(super) fn write(report: &Report, to: &mut dyn Write) -> io::Result<()> {
@@ -34,6 +43,8 @@ pub(super) fn write(report: &Report, to: &mut dyn Write) -> io::Result<()> {
 }
 
 fn row(device: &ReportDevice) -> [String; COLUMNS.len()] {
+    let number_or_empty =
+        |number: Option<u64>| number.map_or_else(String::new, |it| it.to_string());
     let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
     [
         device.id.clone(),
@@ -51,5 +62,14 @@ fn row(device: &ReportDevice) -> [String; COLUMNS.len()] {
         device.last_seen.clone(),
         device.addresses.join(" "),
         device.because.clone(),
+        device.outcomes.answered.to_string(),
+        device.outcomes.refused.to_string(),
+        device.outcomes.unreachable.to_string(),
+        device.outcomes.unanswered.to_string(),
+        device.outcomes.held.to_string(),
+        device.outcomes.unknown.to_string(),
+        device.completed.to_string(),
+        number_or_empty(device.bytes_toserver),
+        number_or_empty(device.bytes_toclient),
     ]
 }

@@ -13,13 +13,17 @@ use crate::engine::grouped;
 use crate::model::Verdict;
 
 const BOLD: Style = Style::new().bold();
-const COLUMNS: [Column; 12] = [
+/// Columns that are left out where they would say nothing.
+const NAME: &str = "NAME";
+const ANSWERED: &str = "ANSWERED";
+const COLUMNS: [Column; 13] = [
     Column::text("VERDICT"),
     Column::text("DEVICE"),
-    Column::text("NAME"),
+    Column::text(NAME),
     Column::text("MAC"),
     Column::text("IN"),
     Column::number("ATTEMPTS"),
+    Column::number(ANSWERED),
     Column::number("SYNS"),
     Column::number("SERVERS"),
     Column::number("NETWORKS"),
@@ -110,21 +114,18 @@ fn devices(report: &Report, layout: &Layout, to: &mut dyn Write) -> io::Result<(
     } else {
         DATE_AND_TIME
     };
-    let has_names = report
-        .devices
-        .iter()
-        .any(|device| device.hostname.is_some());
-    let mut grid = Grid::new(
-        COLUMNS
-            .iter()
-            .filter(|column| has_names || column.title != "NAME"),
-    );
+    let any = |says: fn(&ReportDevice) -> bool| report.devices.iter().any(says);
+    let has_names = any(|device| device.hostname.is_some());
+    let has_outcomes = any(|device| device.outcomes.is_known());
+    let is_shown = |column: &&Column| match column.title {
+        NAME => has_names,
+        ANSWERED => has_outcomes,
+        _ => true,
+    };
+    let mut grid = Grid::new(COLUMNS.iter().filter(is_shown));
     for device in report.devices.iter().take(layout.top) {
         let cells = row(device, &layout.zone, format).into_iter().zip(&COLUMNS);
-        grid.row(
-            cells
-                .filter_map(|(cell, column)| (has_names || column.title != "NAME").then_some(cell)),
-        );
+        grid.row(cells.filter_map(|(cell, column)| is_shown(&column).then_some(cell)));
     }
     writeln!(to)?;
     grid.write(layout.width, |row| style(report.devices[row].verdict), to)?;
@@ -150,6 +151,11 @@ fn row(device: &ReportDevice, zone: &TimeZone, format: &str) -> [String; COLUMNS
         or_dash(&device.mac),
         or_dash(&device.interface),
         grouped(device.attempts),
+        if device.outcomes.is_known() {
+            grouped(device.outcomes.answered)
+        } else {
+            "-".to_owned()
+        },
         grouped(device.syns),
         format!("{at_least}{}", grouped(device.destinations as u64)),
         format!("{at_least}{}", grouped(device.destination_groups as u64)),
