@@ -12,10 +12,11 @@ use jiff::tz::TimeZone;
 use super::dating::Dater;
 use super::input::{Input, InputError, Kind, Meter};
 use super::lines::{self, LineFormat, Worker};
-use super::part::{Outcome, Part};
+use super::part::{Outcome, Part, rule};
 use super::reorder::Reorder;
 use super::{capture, journal, probe};
 use crate::decode::clock::{Anchor, is_outlier};
+use crate::decode::flows::eve;
 use crate::decode::kernel_log::Decoder;
 use crate::model::{Evidence, Timestamp};
 use crate::settings::Ports;
@@ -154,7 +155,8 @@ impl Stream {
             dater: Dater::new(anchor, reading.zone.clone()),
             queue: VecDeque::new(),
             before: None,
-            reorder: input.kind.is_written_at_the_end().then(Reorder::default),
+            reorder: (input.kind.is_written_at_the_end())
+                .then(|| Reorder::new(rule(number, eve::TRANSACTION.as_bytes()))),
             outcome,
         }
     }

@@ -12,6 +12,7 @@ use smtpwatch::attribution::leases::{Basis, LeaseBook};
 use smtpwatch::decode::capture::{self, MAX_WANTED, Reader, Record};
 use smtpwatch::decode::clock::{Anchor, End, Era, Eras, FirstStamps, RecordClock};
 use smtpwatch::decode::dhcp_lease::{self, Lease, Leases};
+use smtpwatch::decode::flows::{self, Format, zeek};
 use smtpwatch::decode::journal::{self, Entry};
 use smtpwatch::decode::kernel_log::{Content, Decoded, Decoder, Packet};
 use smtpwatch::decode::nflog::{self, Item, Message};
@@ -31,7 +32,7 @@ use smtpwatch::settings::{Burst, Limits, Settings, Volume};
 type Target = fn(&[u8]);
 
 /// All targets by name, which is that of their corpus, too.
-pub(crate) const ALL: [(&str, Target); 9] = [
+pub(crate) const ALL: [(&str, Target); 10] = [
     ("kernel_log", kernel_log),
     ("stamp", stamp),
     ("journal_json", journal_json),
@@ -41,6 +42,7 @@ pub(crate) const ALL: [(&str, Target); 9] = [
     ("capture", capture),
     ("dhcp_lease", dhcp_lease),
     ("engine", engine),
+    ("flows", flows),
 ];
 
 /// 2026-03-29: the clock has just been put forward in [`zone`].
@@ -474,6 +476,37 @@ fn check_message(data: &[u8], message: &Message<'_>) {
     if let Ok(segment) = message.segment() {
         check_segment(&segment);
         assert_eq!(segment.mac, message.mac());
+    }
+}
+
+/// A log of connections: by its own format, and by each of the others.
+pub(crate) fn flows(data: &[u8]) {
+    let own = Format::of(data);
+    let zeek = Format::Zeek(zeek::Layout::default());
+    for mut format in own.into_iter().chain([zeek, Format::Eve, Format::Ulogd]) {
+        assert!(!format.name().is_empty());
+        for line in data.split(|&b| b == b'\n') {
+            format.follow(line);
+            let decoded = format.decode(line);
+            check_flow(&decoded);
+            // Nothing hangs on how the writer ends its lines, or on who reads them.
+            let around = [line, b"\r"].concat();
+            assert_eq!(format.clone().decode(&around), decoded);
+        }
+    }
+}
+
+fn check_flow(content: &flows::Content<'_>) {
+    match content {
+        flows::Content::Attempt(attempt) => {
+            check_stamp(&attempt.stamp);
+            assert_ne!(attempt.stamp, Stamp::None);
+            assert!(attempt.mac.is_none_or(Mac::is_station));
+            assert_ne!(attempt.ip_id, Some(0));
+            assert!(attempt.vlan.is_none_or(|id| (1..4096).contains(&id)));
+        }
+        flows::Content::Skipped(skip) => assert!(!skip.reason().is_empty()),
+        flows::Content::Other => {}
     }
 }
 
