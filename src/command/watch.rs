@@ -19,7 +19,7 @@ use crate::settings::rules::{Rules, Via};
 use crate::settings::{Limits, Settings};
 use crate::source::inventory::{self, Inventory, Lost};
 use crate::source::live::Options;
-use crate::store::{Gatherer, Writer};
+use crate::store::{Gatherer, Retention, Writer};
 use crate::view::{self, Layout, Report};
 
 /// Runs the verb; answers the exit status.
@@ -52,7 +52,10 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
     // Unknown to whoever chooses the addresses.
     let seed = RandomState::new().hash_one(0);
     let history = match flags.state_dir() {
-        Some(folder) => Some((Gatherer::new(), Writer::start(folder, clock.now())?)),
+        Some(folder) => Some((
+            Gatherer::new(),
+            Writer::start(folder, clock.now(), Retention::default())?,
+        )),
         None => None,
     };
     let recorder = match &flags.record {

@@ -3,13 +3,19 @@
 
 use std::net::IpAddr;
 
-use crate::engine::Device;
-use crate::model::{Direction, Finding, MICROS_PER_SECOND, Mac, Timestamp};
+use crate::engine::{Device, DeviceState};
+use crate::model::{
+    DeviceKey, Direction, Finding, Interface, MICROS_PER_SECOND, Mac, Outcome, SourceName,
+    Timestamp, Tuple,
+};
 
 /// The minute of the clock that `time` lies in.
 pub(super) fn minute(time: Timestamp) -> i64 {
     time.as_micros().div_euclid(60 * MICROS_PER_SECOND)
 }
+
+/// Minutes of a day.
+pub(super) const DAY: i64 = 1440;
 
 /// What came to the history since the last time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,7 +25,7 @@ pub(crate) struct Changes {
     /// The devices that the rows below are about, as they were last seen.
     pub(super) identities: Vec<Identity>,
     /// Attempts by minute, device, destination and port.
-    pub(super) attempts: Vec<(AttemptKey, Tally)>,
+    pub(super) attempts: Vec<(AttemptKey, Row)>,
     /// All that was counted, by minute, direction and port.
     pub(super) minutes: Vec<(MinuteKey, Tally)>,
     /// Findings, each with the place of its device in `identities`.
@@ -28,6 +34,14 @@ pub(crate) struct Changes {
     pub(super) unseen: Vec<Unseen>,
     /// What happened to the means of seeing, as JSON.
     pub(super) notices: Vec<(Timestamp, String)>,
+    /// Where devices were seen.
+    pub(super) sightings: Vec<Sighting>,
+    /// What is to be remembered of devices, each with the place of its device in `identities`.
+    pub(super) states: Vec<(u32, DeviceState)>,
+    /// Connections as they are seen outside.
+    pub(super) translations: Vec<Translation>,
+    /// How far sources have been read that can be read again.
+    pub(super) positions: Vec<(SourceName, String)>,
     /// Whether the run is to be noted as alive although nothing came.
     pub(super) is_heartbeat: bool,
 }
@@ -45,6 +59,10 @@ impl Changes {
             + self.findings.len()
             + self.unseen.len()
             + self.notices.len()
+            + self.sightings.len()
+            + self.states.len()
+            + self.translations.len()
+            + self.positions.len()
     }
 
     /// The attempts that it holds, whoever made them.
@@ -65,6 +83,8 @@ pub(super) struct Identity {
     /// The latest last.
     pub(super) addresses: Vec<IpAddr>,
     pub(super) is_shared: bool,
+    /// The interface and the MAC that its addresses are seen with.
+    pub(super) seen_at: (Option<Interface>, Option<Mac>),
 }
 
 impl Identity {
@@ -77,6 +97,10 @@ impl Identity {
             basis: device.grounds(),
             addresses: device.addresses.clone(),
             is_shared: device.is_shared(),
+            seen_at: match device.key {
+                DeviceKey::Station(interface, mac) => (Some(interface), Some(mac)),
+                _ => (device.interface(), device.mac()),
+            },
         }
     }
 }
@@ -140,6 +164,88 @@ impl Tally {
         self.attempts += attempts;
         self.syns += syns;
     }
+}
+
+/// What is counted of an attempt's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) tally: Tally,
+    pub(super) ended: Ended,
+}
+
+impl Row {
+    pub(super) fn new(time: Timestamp) -> Self {
+        Self {
+            tally: Tally::new(time),
+            ended: Ended::default(),
+        }
+    }
+}
+
+/// How attempts ended: what is to be added to what is known, which takes away where an outcome takes
+/// another's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// By outcome, as [`ENDS`] has them.
+    pub(super) outcomes: [i64; ENDS.len()],
+    /// Handshakes that the originator completed.
+    pub(super) completed: i64,
+    /// Bytes from originators, of connections that are over.
+    pub(super) sent: i64,
+    /// Bytes from responders.
+    pub(super) received: i64,
+}
+
+/// Outcomes that have a column, in its order; what is in none is unknown.
+pub(super) const ENDS: [Outcome; 5] = [
+    Outcome::Answered,
+    Outcome::Refused,
+    Outcome::Unreachable,
+    Outcome::Unanswered,
+    Outcome::Held,
+];
+
+impl Ended {
+    /// An attempt that was known to have ended like `before` has ended like `after`.
+    pub(super) fn replace(&mut self, before: Outcome, after: Outcome) {
+        for (outcome, change) in [(before, -1), (after, 1)] {
+            if let Some(place) = ENDS.iter().position(|end| *end == outcome) {
+                self.outcomes[place] += change;
+            }
+        }
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        for (own, more) in self.outcomes.iter_mut().zip(other.outcomes) {
+            *own = own.saturating_add(more);
+        }
+        self.completed = self.completed.saturating_add(other.completed);
+        self.sent = self.sent.saturating_add(other.sent);
+        self.received = self.received.saturating_add(other.received);
+    }
+}
+
+/// That a device had an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sighting {
+    /// Place of the device in [`Changes::identities`].
+    pub(super) identity: u32,
+    pub(super) address: IpAddr,
+    pub(super) first: Timestamp,
+    pub(super) last: Timestamp,
+}
+
+/// A connection as it is seen outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Translation {
+    /// Place of the device in [`Changes::identities`], where it is anybody's.
+    pub(super) identity: Option<u32>,
+    pub(super) tuple: Tuple,
+    pub(super) outside: Tuple,
+    /// When its first SYN was seen.
+    pub(super) first: Timestamp,
+    /// When it was told of last.
+    pub(super) last: Timestamp,
 }
 
 /// Something that was not seen, or was forgotten.

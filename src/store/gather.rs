@@ -4,29 +4,45 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::changes::{
-    AttemptKey, Changes, ENGINE, HISTORY, Identity, MinuteKey, Tally, Unseen, minute,
+    AttemptKey, Changes, ENGINE, HISTORY, Identity, MinuteKey, Row, Sighting, Tally, Translation,
+    Unseen, minute,
 };
-use crate::engine::{Added, Effect, Engine, Totals};
-use crate::model::{DeviceId, Finding, Notice, Timestamp};
+use crate::engine::{Added, DeviceState, Effect, Engine, Totals};
+use crate::model::{
+    DeviceId, Direction, Finding, Notice, Outcome, Response, ResponseKind, SourceName, Timestamp,
+    Tuple,
+};
 
 /// Rows kept until they are drained. A flood of forged addresses makes more in a second; its bulk
 /// says nothing that its part does not.
 const MAX_ROWS: usize = 16_384;
 /// Notices kept until they are drained.
 const MAX_NOTICES: usize = 256;
+/// States handed out at once; the rest wait for the next time.
+const MAX_STATES: usize = 2048;
+/// Sources whose position is kept until it is drained.
+const MAX_POSITIONS: usize = 256;
 
 /// Gathers what is to be written.
 #[derive(Debug)]
 pub(crate) struct Gatherer {
-    rows: HashMap<AttemptKey, Tally, FixedState>,
+    rows: HashMap<AttemptKey, Row, FixedState>,
     places: HashMap<DeviceId, u32, FixedState>,
     identities: Vec<(DeviceId, Identity)>,
+    /// When each was seen with which address.
+    sightings: HashMap<(u32, IpAddr), (Timestamp, Timestamp), FixedState>,
+    /// Devices whose state has changed, some more than once.
+    changed: Vec<DeviceId>,
+    /// By the tuple inside and its first SYN.
+    translations: HashMap<(Tuple, Timestamp), Translation, FixedState>,
+    positions: Vec<(SourceName, String)>,
     /// The device looked up last.
     last: Option<(DeviceId, u32)>,
     minutes: Vec<(MinuteKey, Tally)>,
@@ -53,8 +69,12 @@ impl Gatherer {
         let state = FixedState::with_seed(RandomState::new().hash_one(0));
         Self {
             rows: HashMap::with_hasher(state.clone()),
-            places: HashMap::with_hasher(state),
+            places: HashMap::with_hasher(state.clone()),
             identities: Vec::new(),
+            sightings: HashMap::with_hasher(state.clone()),
+            changed: Vec::new(),
+            translations: HashMap::with_hasher(state),
+            positions: Vec::new(),
             last: None,
             minutes: Vec::new(),
             findings: Vec::new(),
@@ -84,9 +104,49 @@ impl Gatherer {
                     let minute = minute(engine.wall(now));
                     self.lose(minute, &source.to_string(), &kind.to_string(), *events);
                 }
+                Effect::Responded { .. } => self.note_responded(engine, effect),
                 Effect::Health(notice) => self.health(notice, engine.wall(now)),
                 _ => {}
             }
+        }
+    }
+
+    /// Notes what became of an attempt: of the effect that tells it, and of no other.
+    pub(super) fn note_responded(&mut self, engine: &Engine, effect: &Effect) {
+        let &Effect::Responded {
+            device,
+            direction,
+            opened,
+            before,
+            after,
+            tuple,
+            response,
+        } = effect
+        else {
+            return;
+        };
+        let attempt = Opened {
+            place: device.and_then(|device| self.place(device, engine)),
+            direction,
+            opened: engine.wall(opened),
+            tuple,
+        };
+        if device.is_some() {
+            self.ended(&attempt, (before, after), response.as_ref());
+        }
+        if let Some(response) = response {
+            self.translate(&attempt, &response, engine.wall(response.time));
+        }
+    }
+
+    /// Notes how far `source` has been read, after what was read has been noted: it is written together
+    /// with that.
+    pub(crate) fn position(&mut self, source: &SourceName, position: String) {
+        let known = self.positions.iter_mut().find(|(known, _)| known == source);
+        if let Some((_, known)) = known {
+            *known = position;
+        } else if self.positions.len() < MAX_POSITIONS {
+            self.positions.push((source.clone(), position));
         }
     }
 
@@ -94,6 +154,7 @@ impl Gatherer {
     pub(crate) fn drain(&mut self, engine: &Engine, now: Timestamp) -> Changes {
         let at = engine.wall(now);
         self.note_totals(engine.totals(), minute(at));
+        let states = self.states(engine, minute(at));
         self.tell_unkept();
         let is_heartbeat = minute(at) != self.beat;
         self.beat = minute(at);
@@ -119,6 +180,19 @@ impl Gatherer {
                 })
                 .collect(),
             notices: std::mem::take(&mut self.notices),
+            sightings: self
+                .sightings
+                .drain()
+                .map(|((identity, address), (first, last))| Sighting {
+                    identity,
+                    address,
+                    first,
+                    last,
+                })
+                .collect(),
+            states,
+            translations: self.translations.drain().map(|(_, it)| it).collect(),
+            positions: std::mem::take(&mut self.positions),
             is_heartbeat,
         }
     }
@@ -148,15 +222,132 @@ impl Gatherer {
             destination: added.tuple.destination,
             port,
         };
+        if let Some(row) = self.row(key, time) {
+            row.tally.add(time, attempts, added.syns);
+        } else {
+            self.lose_row(minute);
+        }
+        self.see(identity, added.tuple.source, time);
+        if added.is_attempt {
+            self.note_changed(device, minute);
+        }
+    }
+
+    /// The row of `key`; none where there is no room for another.
+    fn row(&mut self, key: AttemptKey, time: Timestamp) -> Option<&mut Row> {
         let has_room = self.rows.len() < self.max_rows;
         match self.rows.entry(key) {
-            Entry::Occupied(mut row) => row.get_mut().add(time, attempts, added.syns),
-            Entry::Vacant(row) if has_room => {
-                let mut tally = Tally::new(time);
-                tally.add(time, attempts, added.syns);
-                row.insert(tally);
+            Entry::Occupied(row) => Some(row.into_mut()),
+            Entry::Vacant(row) if has_room => Some(row.insert(Row::new(time))),
+            Entry::Vacant(_) => None,
+        }
+    }
+
+    fn see(&mut self, identity: u32, address: IpAddr, time: Timestamp) {
+        let has_room = self.sightings.len() < self.max_rows;
+        match self.sightings.entry((identity, address)) {
+            Entry::Occupied(mut seen) => {
+                let (first, last) = *seen.get();
+                seen.insert((first.min(time), last.max(time)));
             }
-            Entry::Vacant(_) => self.lose_row(minute),
+            Entry::Vacant(seen) if has_room => {
+                seen.insert((time, time));
+            }
+            Entry::Vacant(_) => self.lose(minute(time), HISTORY, "sightings", 1),
+        }
+    }
+
+    fn note_changed(&mut self, device: DeviceId, minute: i64) {
+        if self.changed.last() == Some(&device) {
+            return;
+        }
+        if self.changed.len() >= self.max_rows {
+            self.changed.sort_unstable();
+            self.changed.dedup();
+        }
+        if self.changed.len() < self.max_rows {
+            self.changed.push(device);
+        } else {
+            self.lose(minute, HISTORY, "states", 1);
+        }
+    }
+
+    /// What is to be remembered of the devices that have changed.
+    fn states(&mut self, engine: &Engine, minute: i64) -> Vec<(u32, DeviceState)> {
+        self.changed.sort_unstable();
+        self.changed.dedup();
+        let count = self.changed.len().min(MAX_STATES);
+        let changed: Vec<DeviceId> = self.changed.drain(..count).collect();
+        let mut states = Vec::with_capacity(count);
+        for id in changed {
+            // One that is no longer known has had its state written before, or had hardly any.
+            let Some(state) = engine.device_state(id) else {
+                continue;
+            };
+            match self.place(id, engine) {
+                Some(place) => states.push((place, state)),
+                None => self.lose(minute, HISTORY, "states", 1),
+            }
+        }
+        states
+    }
+
+    /// Counts how an attempt ended.
+    fn ended(
+        &mut self,
+        attempt: &Opened,
+        (before, after): (Outcome, Outcome),
+        response: Option<&Response>,
+    ) {
+        let is_completed = response.is_some_and(|it| it.kind == ResponseKind::Established);
+        let bytes = response.and_then(|response| response.bytes);
+        if before == after && !is_completed && bytes.is_none() {
+            return;
+        }
+        let minute = minute(attempt.opened);
+        let row = attempt.place.and_then(|identity| {
+            let key = AttemptKey {
+                minute,
+                identity,
+                direction: attempt.direction,
+                destination: attempt.tuple.destination,
+                port: attempt.tuple.destination_port,
+            };
+            self.row(key, attempt.opened)
+        });
+        let Some(row) = row else {
+            self.lose(minute, HISTORY, "outcomes", 1);
+            return;
+        };
+        row.ended.replace(before, after);
+        row.ended.completed += i64::from(is_completed);
+        if let Some((sent, received)) = bytes {
+            row.ended.sent = row.ended.sent.saturating_add_unsigned(sent);
+            row.ended.received = row.ended.received.saturating_add_unsigned(received);
+        }
+    }
+
+    /// Notes how a connection is seen outside.
+    fn translate(&mut self, attempt: &Opened, response: &Response, time: Timestamp) {
+        let Some(outside) = response.outside else {
+            return;
+        };
+        let has_room = self.translations.len() < self.max_rows;
+        match self.translations.entry((attempt.tuple, attempt.opened)) {
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.last = known.last.max(time);
+            }
+            Entry::Vacant(new) if has_room => {
+                new.insert(Translation {
+                    identity: attempt.place,
+                    tuple: attempt.tuple,
+                    outside,
+                    first: attempt.opened,
+                    last: attempt.opened.max(time),
+                });
+            }
+            Entry::Vacant(_) => self.lose(minute(time), HISTORY, "translations", 1),
         }
     }
 
@@ -256,6 +447,17 @@ impl Gatherer {
             }
         }
     }
+}
+
+/// An attempt that was made before.
+#[derive(Clone, Copy)]
+struct Opened {
+    /// Place of its device among the identities.
+    place: Option<u32>,
+    direction: Direction,
+    /// Of the day.
+    opened: Timestamp,
+    tuple: Tuple,
 }
 
 /// The tally of `key`, of which there are few: the latest is looked at first.

@@ -2,20 +2,31 @@
 //!
 //! [`Gatherer`] sums up what the engine counts, [`Writer`] puts it into the file each second on a
 //! thread of its own, and [`Past`] is what a report reads from it, also while it is written. What
-//! could not be kept is counted and said; nothing here ever holds the engine up. It does not decide
-//! what is worth a report, and it deletes nothing.
+//! could not be kept is counted and said; nothing here ever holds the engine up. [`resume`] is what a new
+//! run goes on with, [`who`] tells who had an address outside, and [`forget`] deletes what is known of a
+//! device. It does not decide what is worth a report.
 
 mod changes;
+mod forget;
 mod gather;
 mod past;
+mod resume;
+mod retention;
+mod rows;
 mod schema;
+mod tables;
+mod who;
 mod writer;
 
 use std::io;
 use std::path::PathBuf;
 
+pub(crate) use forget::{Forgotten, forget};
 pub(crate) use gather::Gatherer;
 pub(crate) use past::{Asked, Past};
+pub(crate) use resume::{Resumed, resume};
+pub(crate) use retention::Retention;
+pub(crate) use who::{Candidate, WhoAnswer, WhoAsked, audit, who};
 pub(crate) use writer::Writer;
 
 /// The history's name in the state directory.
@@ -63,6 +74,34 @@ pub(crate) enum StoreError {
         path: PathBuf,
         /// What it is instead.
         what: String,
+    },
+    /// It was written by an earlier version, and is to be migrated by whoever writes it.
+    #[error("{}: schema version {found} is of an earlier smtpwatch: smtpwatch watch brings it to this one when it \
+             starts", path.display())]
+    Older {
+        /// Which.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+    },
+    /// Nothing is known of the device.
+    #[error("{}: {name:?} is no device in it: give the id, the MAC or an address as smtpwatch report shows them",
+            path.display())]
+    NoDevice {
+        /// Which file.
+        path: PathBuf,
+        /// What it was called.
+        name: String,
+    },
+    /// Several devices are called so.
+    #[error("{name:?} may be each of {count} devices: give the id of one of {}", candidates.join(", "))]
+    Ambiguous {
+        /// What was given.
+        name: String,
+        /// How many there are.
+        count: usize,
+        /// Their ids, the first of them.
+        candidates: Vec<String>,
     },
     /// It was written by a later version.
     #[error("{}: schema version {found}, and this smtpwatch knows up to {known}: install the newer one, or give another \

@@ -1,17 +1,20 @@
 //! What the history tells about a stretch of time: the same facts about each device as the engine had
 //! while it watched.
 //!
-//! It counts by minute: a window is widened to whole minutes, and says so by being shown as such.
+//! It counts by minute, and by day where detail has been summed up: a window is widened to whole minutes
+//! or days, and says so by being shown as such. Days tell no destinations, only how many.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use foldhash::quality::FixedState;
 use rusqlite::{Connection, params};
 
-use super::changes::{ENGINE, minute};
+use super::changes::{DAY, ENGINE, Ended, minute};
+use super::retention::{ended, mark};
+use super::rows::address;
+use super::tables::SUMMED;
 use super::{FILE, StoreError, schema};
 use crate::engine::{Count, Destinations, DeviceDestinations, Facts, OutcomeCounts, Totals};
 use crate::model::{Detector, Direction, Finding, MICROS_PER_SECOND, Notice, Timestamp};
@@ -64,6 +67,9 @@ pub(crate) struct Past {
     pub(crate) unreadable: u64,
     /// From when to when watch ran, within the window; the latest last.
     pub(crate) runs: Vec<(Timestamp, Timestamp)>,
+    /// The time before which it is told from daily sums, where the window reaches there: of more than a
+    /// day the destinations are a lower bound.
+    pub(crate) summed: Option<Timestamp>,
 }
 
 /// Events that were lost.
@@ -89,7 +95,9 @@ impl Past {
         };
         // One state of the file for all that is asked of it.
         let transaction = connection.unchecked_transaction().map_err(failed)?;
-        let mut past = Reading::new(&transaction, asked).read().map_err(failed)?;
+        let mut past = Reading::new(&transaction, asked)
+            .and_then(Reading::read)
+            .map_err(failed)?;
         past.name = path.display().to_string();
         past.bytes = ["", "-wal"]
             .iter()
@@ -129,6 +137,9 @@ struct Sum {
     peak: u64,
     destinations: Destinations,
     is_lower_bound: bool,
+    /// Most destinations and groups in a day that was summed up.
+    most: (usize, usize),
+    ended: Ended,
 }
 
 impl Sum {
@@ -142,6 +153,8 @@ impl Sum {
             peak: 0,
             destinations: Destinations::new(state),
             is_lower_bound: false,
+            most: (0, 0),
+            ended: Ended::default(),
         }
     }
 }
@@ -160,16 +173,34 @@ struct Reading<'a> {
     ports: Vec<u16>,
     matched: u64,
     lost: Vec<Lost>,
+    /// The minute before which attempts are in the daily sums.
+    summed: i64,
+    has_days: bool,
 }
 
 impl<'a> Reading<'a> {
-    fn new(connection: &'a Connection, asked: &'a Asked) -> Self {
-        let since = asked.window.since.map(minute);
-        let until = asked.window.until.map(|until| {
+    fn new(connection: &'a Connection, asked: &'a Asked) -> rusqlite::Result<Self> {
+        let mut since = asked.window.since.map(minute);
+        let mut until = asked.window.until.map(|until| {
             let minute = minute(until);
             minute + i64::from(start(minute) < until)
         });
-        Self {
+        let summed = mark(connection, SUMMED)?.unwrap_or(i64::MIN);
+        since = since.map(|since| {
+            if since < summed {
+                since.div_euclid(DAY) * DAY
+            } else {
+                since
+            }
+        });
+        until = until.map(|until| {
+            if until < summed {
+                (until + DAY - 1).div_euclid(DAY) * DAY
+            } else {
+                until
+            }
+        });
+        Ok(Self {
             connection,
             asked,
             window: Window {
@@ -184,12 +215,26 @@ impl<'a> Reading<'a> {
             ports: Vec::new(),
             matched: 0,
             lost: Vec::new(),
-        }
+            summed,
+            has_days: false,
+        })
+    }
+
+    /// First and last day, the latter not included, of which sums are asked for.
+    fn days(&self) -> (i64, i64) {
+        let ceil = |minute: i64| minute.saturating_add(DAY - 1).div_euclid(DAY);
+        (ceil(self.minutes.0), ceil(self.minutes.1))
     }
 
     fn read(mut self) -> rusqlite::Result<Past> {
-        self.read_minutes()?;
+        let (from, to) = self.minutes;
+        let minutes = "SELECT direction, port, first, last, attempts, syns FROM minutes WHERE minute >= ?1 AND minute < ?2";
+        let days = "SELECT direction, port, first, last, attempts, syns FROM day_totals WHERE day >= ?1 AND day < ?2";
+        self.ports.clone_from(&self.asked.ports);
+        self.read_totals(minutes, (from, to))?;
+        self.read_totals(days, self.days())?;
         self.read_attempts()?;
+        self.read_days()?;
         self.read_unseen()?;
         let mut findings = self.read_findings()?;
         let (blinding, more_blinding) = self.read_notices()?;
@@ -214,6 +259,7 @@ impl<'a> Reading<'a> {
             more_blinding,
             unreadable: self.unreadable,
             runs,
+            summed: self.has_days.then(|| start(self.summed)),
         })
     }
 
@@ -221,12 +267,9 @@ impl<'a> Reading<'a> {
         self.asked.ports.is_empty() || self.asked.ports.contains(&port)
     }
 
-    fn read_minutes(&mut self) -> rusqlite::Result<()> {
-        let mut statement = self.connection.prepare(
-            "SELECT direction, port, first, last, attempts, syns FROM minutes WHERE minute >= ?1 AND minute < ?2",
-        )?;
-        let mut rows = statement.query(params![self.minutes.0, self.minutes.1])?;
-        self.ports.clone_from(&self.asked.ports);
+    fn read_totals(&mut self, sql: &str, span: (i64, i64)) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query(params![span.0, span.1])?;
         while let Some(row) = rows.next()? {
             self.rows += 1;
             let Some(direction) = direction(row.get(0)?) else {
@@ -256,10 +299,11 @@ impl<'a> Reading<'a> {
 
     fn read_attempts(&mut self) -> rusqlite::Result<()> {
         let mut statement = self.connection.prepare(
-            "SELECT minute, device, port, destination, first, last, attempts, syns FROM attempts \
+            "SELECT minute, device, port, destination, first, last, attempts, syns, answered, refused, unreachable, \
+             unanswered, held, completed, sent, received FROM attempts \
              WHERE minute >= ?1 AND minute < ?2 ORDER BY minute, device",
         )?;
-        let mut rows = statement.query(params![self.minutes.0, self.minutes.1])?;
+        let mut rows = statement.query(params![self.minutes.0.max(self.summed), self.minutes.1])?;
         let mut has_room = self.asked.max_destinations;
         let state = FixedState::with_seed(self.asked.seed);
         while let Some(row) = rows.next()? {
@@ -282,6 +326,7 @@ impl<'a> Reading<'a> {
             sum.last = sum.last.max(last);
             sum.syns += number(row, 7)?;
             sum.attempts += attempts;
+            sum.ended.add(&ended(row, 8)?);
             if sum.minute.0 != minute {
                 sum.minute = (minute, 0);
             }
@@ -294,6 +339,42 @@ impl<'a> Reading<'a> {
                     has_room = has_room.saturating_sub(1);
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn read_days(&mut self) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare(
+            "SELECT device, port, first, last, attempts, syns, peak, destinations, groups, answered, refused, \
+             unreachable, unanswered, held, completed, sent, received FROM days WHERE day >= ?1 AND day < ?2",
+        )?;
+        let (from, to) = self.days();
+        let mut rows = statement.query(params![from, to])?;
+        let state = FixedState::with_seed(self.asked.seed);
+        while let Some(row) = rows.next()? {
+            self.rows += 1;
+            self.has_days = true;
+            if !self.is_asked(row.get(1)?) {
+                continue;
+            }
+            let (first, last) = (time(row.get(2)?), time(row.get(3)?));
+            let sum = self
+                .sums
+                .entry(row.get(0)?)
+                .or_insert_with(|| Sum::new(first, last, state.clone()));
+            sum.first = sum.first.min(first);
+            sum.last = sum.last.max(last);
+            sum.attempts += number(row, 4)?;
+            sum.syns += number(row, 5)?;
+            sum.peak = sum.peak.max(number(row, 6)?);
+            let count = |column| {
+                Ok::<_, rusqlite::Error>(
+                    usize::try_from(number(row, column)?).unwrap_or(usize::MAX),
+                )
+            };
+            sum.most = (sum.most.0.max(count(7)?), sum.most.1.max(count(8)?));
+            sum.is_lower_bound = true;
+            sum.ended.add(&ended(row, 9)?);
         }
         Ok(())
     }
@@ -456,8 +537,8 @@ impl<'a> Reading<'a> {
                 syns: sum.syns,
                 attempts: sum.attempts,
                 destinations: DeviceDestinations {
-                    addresses: sum.destinations.len(),
-                    groups: sum.destinations.groups(),
+                    addresses: sum.destinations.len().max(sum.most.0),
+                    groups: sum.destinations.groups().max(sum.most.1),
                     is_lower_bound: sum.is_lower_bound,
                 },
                 top_destinations: sum.destinations.top(self.asked.top),
@@ -491,12 +572,4 @@ fn number(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
 fn direction(number: i64) -> Option<Direction> {
     let index = usize::try_from(number).ok()?;
     Direction::ALL.get(index).copied()
-}
-
-fn address(octets: &[u8]) -> Option<IpAddr> {
-    match octets.len() {
-        4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
-        16 => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
-        _ => None,
-    }
 }

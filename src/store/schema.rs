@@ -1,162 +1,151 @@
-//! The file: its tables, its version, and what is done with a file that is not ours.
-//!
-//! `attempts` is for detail, `minutes` for the whole: what is counted there has a row whether its
-//! device is known or not. Columns and tables come with a new `user_version`; nothing reads a file of
-//! a later one.
+//! The file and its folder: whose they are, and what is done with a file that is not ours. Columns and
+//! tables come with a new `user_version`; nothing reads a file of a later one, and an earlier one is
+//! migrated by whoever writes.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::{Gid, Group, chown};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::tables::{APPLICATION, VERSION, migrate};
 use super::{FILE, StoreError};
 use crate::model::Timestamp;
 
-/// `PRAGMA application_id`: "SMTW".
-pub(super) const APPLICATION: i64 = 0x534d_5457;
-/// `PRAGMA user_version`.
-pub(super) const VERSION: i64 = 1;
-/// How large the file may grow: 1 GiB of pages.
-pub(super) const MAX_PAGES: u32 = 262_144;
+/// Bytes of a page of the file.
+pub(super) const PAGE: u64 = 4096;
+/// The group that may read the history, where there is one of that name.
+const GROUP: &str = "smtpwatch";
 /// How long a write waits for another program's lock.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
+/// The same for who changes something by hand.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Who may enter the state directory: it says who wrote to whom.
 const FOLDER_MODE: u32 = 0o750;
 const FILE_MODE: u32 = 0o640;
 /// What a write-ahead log may keep of the disk once it has been copied.
 const MAX_WAL_BYTES: u32 = 16 << 20;
 
-const TABLES: &str = "
-CREATE TABLE runs (
-    id INTEGER PRIMARY KEY,
-    started INTEGER NOT NULL,
-    last INTEGER NOT NULL
-) STRICT;
-CREATE TABLE devices (
-    id INTEGER PRIMARY KEY,
-    key TEXT NOT NULL UNIQUE,
-    mac TEXT,
-    hostname TEXT,
-    interface TEXT,
-    basis TEXT NOT NULL,
-    addresses TEXT NOT NULL,
-    is_shared INTEGER NOT NULL,
-    changed INTEGER NOT NULL
-) STRICT;
-CREATE TABLE attempts (
-    minute INTEGER NOT NULL,
-    device INTEGER NOT NULL REFERENCES devices (id),
-    direction INTEGER NOT NULL,
-    port INTEGER NOT NULL,
-    destination BLOB NOT NULL,
-    first INTEGER NOT NULL,
-    last INTEGER NOT NULL,
-    attempts INTEGER NOT NULL,
-    syns INTEGER NOT NULL,
-    PRIMARY KEY (minute, device, direction, port, destination)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE minutes (
-    minute INTEGER NOT NULL,
-    direction INTEGER NOT NULL,
-    port INTEGER NOT NULL,
-    first INTEGER NOT NULL,
-    last INTEGER NOT NULL,
-    attempts INTEGER NOT NULL,
-    syns INTEGER NOT NULL,
-    PRIMARY KEY (minute, direction, port)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE findings (
-    id INTEGER PRIMARY KEY,
-    device INTEGER NOT NULL REFERENCES devices (id),
-    detector TEXT NOT NULL,
-    score REAL NOT NULL,
-    threshold REAL NOT NULL,
-    at INTEGER NOT NULL,
-    at_attempt INTEGER NOT NULL,
-    took INTEGER NOT NULL,
-    within INTEGER NOT NULL
-) STRICT;
-CREATE INDEX findings_by_time ON findings (at);
-CREATE TABLE unseen (
-    minute INTEGER NOT NULL,
-    source TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    events INTEGER NOT NULL,
-    PRIMARY KEY (minute, source, kind)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE notices (
-    id INTEGER PRIMARY KEY,
-    at INTEGER NOT NULL,
-    notice TEXT NOT NULL
-) STRICT;
-";
-
 /// What a file turned out to be.
 enum Found {
     Ours,
+    Older(i64),
     Empty,
     Newer(i64),
     Foreign(String),
 }
 
-/// Makes the state directory `folder` where it is missing, for its owner and group alone.
-pub(super) fn make_folder(folder: &Path) -> Result<(), StoreError> {
+/// Makes the state directory `folder` where it is missing, for its owner and the group `smtpwatch`
+/// alone; root's where there is no such group. Answers what to say about one that was made otherwise.
+pub(super) fn make_folder(folder: &Path) -> Result<Option<String>, StoreError> {
+    let failed = |source| StoreError::Folder {
+        path: folder.to_owned(),
+        source,
+    };
+    if folder.is_dir() {
+        let mode = fs::metadata(folder).map_err(failed)?.permissions().mode();
+        let is_open = mode & 0o7777 & !FOLDER_MODE != 0;
+        return Ok(is_open.then(|| {
+            format!(
+                "{}: its mode is {:o}, which lets in more than its group to read; it was left so: chmod {FOLDER_MODE:o}",
+                folder.display(),
+                mode & 0o7777
+            )
+        }));
+    }
     DirBuilder::new()
         .recursive(true)
         .mode(FOLDER_MODE)
         .create(folder)
-        .map_err(|source| StoreError::Folder {
-            path: folder.to_owned(),
-            source,
-        })
+        .map_err(failed)?;
+    if let Ok(Some(group)) = Group::from_name(GROUP) {
+        // Whoever may not give it away keeps it for himself, which lets in fewer.
+        let _ = chown(folder, None, Some(group.gid));
+    }
+    Ok(None)
 }
 
-/// Opens the history in `folder` for writing; makes it where there is none, and where there is
-/// something else sets that aside. Answers what to say about it, too.
+/// Makes the file at `path`: SQLite would make it readable to everybody. Its companions get the mode
+/// and the group it has.
+fn make_file(folder: &Path, path: &Path) {
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path);
+    if made.is_ok()
+        && let Ok(folder) = fs::metadata(folder)
+    {
+        let _ = chown(path, None, Some(Gid::from_raw(folder.gid())));
+    }
+}
+
+/// Opens the history in `folder` for writing, at most `max_bytes` of it; makes it where there is none,
+/// migrates an earlier one, and where there is something else sets that aside. Answers what to say
+/// about it, too.
 pub(super) fn open(
     folder: &Path,
     now: Timestamp,
-    max_pages: u32,
+    max_bytes: u64,
 ) -> Result<(Connection, Option<String>), StoreError> {
     let path = folder.join(FILE);
     let failed = |step| {
         let path = path.clone();
         move |source| StoreError::Unreadable { path, step, source }
     };
-    // SQLite would make it readable to everybody, and gives its companions the mode it has.
-    let _ = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(&path);
+    make_file(folder, &path);
     let mut message = None;
     let mut connection = connect(&path).map_err(failed("cannot be opened"))?;
     match look(&connection).map_err(failed("cannot be read"))? {
         Found::Ours => {}
-        Found::Empty => create(&mut connection).map_err(failed("tables cannot be made"))?,
-        Found::Newer(found) => {
-            return Err(StoreError::Newer {
-                path,
-                found,
-                known: VERSION,
-            });
+        Found::Empty => migrate(&mut connection, 0).map_err(failed("tables cannot be made"))?,
+        Found::Older(found) => {
+            migrate(&mut connection, found).map_err(failed(
+                "cannot be migrated to this version, and is as it was",
+            ))?;
+            message = Some(format!(
+                "{}: was migrated from schema version {found} to {VERSION}",
+                path.display()
+            ));
         }
+        Found::Newer(found) => return Err(newer(path, found)),
         Found::Foreign(what) => {
             drop(connection);
             message = Some(set_aside(&path, &what, now)?);
-            let _ = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(FILE_MODE)
-                .open(&path);
+            make_file(folder, &path);
             connection = connect(&path).map_err(failed("cannot be opened"))?;
-            create(&mut connection).map_err(failed("tables cannot be made"))?;
+            migrate(&mut connection, 0).map_err(failed("tables cannot be made"))?;
         }
     }
-    prepare(&connection, max_pages).map_err(failed("cannot be set up for writing"))?;
+    prepare(&connection, max_bytes).map_err(failed("cannot be set up for writing"))?;
     Ok((connection, message))
+}
+
+/// Opens the history in `folder` to change something in it beside whoever writes it.
+pub(super) fn open_to_change(folder: &Path) -> Result<Connection, StoreError> {
+    drop(open_to_read(folder)?);
+    let path = folder.join(FILE);
+    let failed = |source| StoreError::Unreadable {
+        path: path.clone(),
+        step: "cannot be opened for writing",
+        source,
+    };
+    let connection = connect(&path).map_err(failed)?;
+    connection.busy_timeout(PATIENCE).map_err(failed)?;
+    connection
+        .pragma_update_and_check(None, "secure_delete", "ON", |_| Ok(()))
+        .map_err(failed)?;
+    Ok(connection)
+}
+
+fn newer(path: PathBuf, found: i64) -> StoreError {
+    StoreError::Newer {
+        path,
+        found,
+        known: VERSION,
+    }
 }
 
 /// Opens the history in `folder` for reading, also while it is written.
@@ -189,11 +178,8 @@ pub(super) fn open_to_read(folder: &Path) -> Result<Connection, StoreError> {
     match found.map_err(failed("cannot be read"))? {
         Found::Ours => Ok(connection),
         Found::Empty => Err(StoreError::None { path }),
-        Found::Newer(found) => Err(StoreError::Newer {
-            path,
-            found,
-            known: VERSION,
-        }),
+        Found::Older(found) => Err(StoreError::Older { path, found }),
+        Found::Newer(found) => Err(newer(path, found)),
         Found::Foreign(what) => Err(StoreError::Foreign { path, what }),
     }
 }
@@ -212,6 +198,11 @@ pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
     )
+}
+
+/// Whether an error says that there is no room: on the disk, or in the file.
+pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
 /// Renames the file at `path`, which is no history because of `what`; answers what to say.
@@ -296,24 +287,26 @@ fn look(connection: &Connection) -> rusqlite::Result<Found> {
         Ok((0, 0, 0)) => Found::Empty,
         Ok((_, APPLICATION, version)) if version > VERSION => Found::Newer(version),
         Ok((_, APPLICATION, VERSION)) => Found::Ours,
+        Ok((_, APPLICATION, version)) if version > 0 => Found::Older(version),
         Ok(_) => Found::Foreign("is another program's database".to_owned()),
     })
 }
 
-fn create(connection: &mut Connection) -> rusqlite::Result<()> {
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    transaction.execute_batch(TABLES)?;
-    transaction.pragma_update(None, "application_id", APPLICATION)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()
-}
-
-fn prepare(connection: &Connection, max_pages: u32) -> rusqlite::Result<()> {
+fn prepare(connection: &Connection, max_bytes: u64) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update_and_check(None, "journal_size_limit", MAX_WAL_BYTES, |_| Ok(()))?;
-    connection.pragma_update_and_check(None, "max_page_count", max_pages, |_| Ok(()))?;
-    connection.set_prepared_statement_cache_capacity(32);
+    // What is deleted because of its age shall be gone.
+    connection.pragma_update_and_check(None, "secure_delete", "ON", |_| Ok(()))?;
+    limit(connection, max_bytes)?;
+    connection.set_prepared_statement_cache_capacity(64);
     Ok(())
+}
+
+/// Lets the file grow to `max_bytes`, and no less than it has.
+pub(super) fn limit(connection: &Connection, max_bytes: u64) -> rusqlite::Result<()> {
+    let pages = u32::try_from(max_bytes / PAGE)
+        .unwrap_or(u32::MAX - 1)
+        .max(1);
+    connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
 }

@@ -1,7 +1,13 @@
 //! What the writer promises, on real files: nothing is held up, nothing is lost in silence.
 
+mod loss;
+mod migration;
+mod people;
+mod reading;
+mod retention;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
@@ -14,7 +20,7 @@ use super::changes::Changes;
 use super::writer::Unwritten;
 use super::*;
 use crate::attribution::leases::LeaseBook;
-use crate::engine::{Engine, Input, traffic};
+use crate::engine::{Effect, Engine, Input, traffic};
 use crate::model::{
     Clock, Direction, Interface, LossKind, Notice, Observation, RuleId, SourceName, Timestamp,
     Tuple, Verdict,
@@ -25,6 +31,13 @@ const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
 /// Tells a test that runs itself again in another process what to do there.
 const ROLE: &str = "SMTPWATCH_TEST_ROLE";
 const FOLDER: &str = "SMTPWATCH_TEST_FOLDER";
+
+/// A state directory as it shall be.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o750)).unwrap();
+    folder
+}
 
 fn engine() -> Engine {
     Engine::new(Settings::default(), LeaseBook::default(), 7)
@@ -40,11 +53,19 @@ fn asked() -> Asked {
     }
 }
 
+/// A history that may not grow.
+fn small(max_bytes: u64) -> Retention {
+    Retention {
+        max_bytes,
+        ..Retention::default()
+    }
+}
+
 /// Runs `inputs` through an engine, and writes what it counted in a few batches.
 fn watch(folder: &Path, inputs: Vec<(Timestamp, Input)>) -> Engine {
     let mut engine = engine();
     let mut gatherer = Gatherer::new();
-    let writer = Writer::start(folder, START).unwrap();
+    let writer = Writer::start(folder, START, Retention::default()).unwrap();
     let part = inputs.len().div_ceil(5).max(1);
     for (number, (now, input)) in inputs.into_iter().enumerate() {
         engine.handle(input, now);
@@ -107,7 +128,7 @@ fn wait_for(mut what: impl FnMut() -> bool) -> bool {
 #[test]
 fn the_history_tells_of_each_device_what_the_engine_knew() {
     for seed in 0..5 {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         let engine = watch(folder.path(), traffic::syns(seed, START, 2000));
         let mut past = Past::read(folder.path(), &asked()).unwrap();
         let mut facts: Vec<_> = engine.devices().map(|(_, d)| d.facts(10)).collect();
@@ -128,7 +149,7 @@ fn the_history_tells_of_each_device_what_the_engine_knew() {
 
 #[test]
 fn two_runs_add_up_and_say_an_alarm_once() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let one = watch(folder.path(), traffic::syns(1, START, 500));
     let two = watch(folder.path(), traffic::syns(1, START, 500));
     let past = Past::read(folder.path(), &asked()).unwrap();
@@ -147,7 +168,7 @@ fn two_runs_add_up_and_say_an_alarm_once() {
 
 #[test]
 fn a_window_counts_whole_minutes_and_ports_are_told_apart() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     watch(folder.path(), traffic::syns(2, START, 2000));
     let past = |window, ports: &[u16]| {
         let asked = Asked {
@@ -177,7 +198,7 @@ fn a_window_counts_whole_minutes_and_ports_are_told_apart() {
 
 #[test]
 fn what_was_not_seen_is_in_the_history() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let source = SourceName::Nflog;
     let lost = Input::Lost {
         source: source.clone(),
@@ -215,7 +236,7 @@ fn what_was_not_seen_is_in_the_history() {
 
 #[test]
 fn the_gatherer_is_bounded_and_says_what_it_leaves_out() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let mut engine = engine();
     let mut gatherer = Gatherer::with_room(20);
     for (now, input) in traffic::syns(4, START, 1000) {
@@ -228,7 +249,7 @@ fn the_gatherer_is_bounded_and_says_what_it_leaves_out() {
     let totals = engine.totals();
     let all = Direction::ALL.map(|direction| totals.direction(direction).attempts);
     assert_eq!(counted, all.iter().sum::<u64>());
-    let writer = Writer::start(folder.path(), START).unwrap();
+    let writer = Writer::start(folder.path(), START, Retention::default()).unwrap();
     assert!(writer.submit(changes));
     assert_eq!(writer.finish().0, Unwritten::default());
     let past = Past::read(folder.path(), &asked()).unwrap();
@@ -242,7 +263,7 @@ fn the_gatherer_is_bounded_and_says_what_it_leaves_out() {
 
 #[test]
 fn times_are_of_the_day() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let hour = 3_600_000_000;
     let mut inputs = vec![(START, Input::WallClock(hour))];
     inputs.extend(traffic::syns(2, START, 300));
@@ -261,15 +282,34 @@ fn times_are_of_the_day() {
 
 #[test]
 fn the_folder_is_for_its_owner_and_group() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let state = folder.path().join("a/state");
-    Writer::start(&state, START).unwrap().finish();
+    Writer::start(&state, START, Retention::default())
+        .unwrap()
+        .finish();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&state), 0o750);
     assert_eq!(mode(&state.join(FILE)), 0o640);
+    let group = nix::unistd::Group::from_name("smtpwatch").unwrap();
+    let own = fs::metadata(folder.path()).unwrap().gid();
+    for path in [&state, &state.join(FILE)] {
+        let gid = fs::metadata(path).unwrap().gid();
+        assert_eq!(gid, group.as_ref().map_or(own, |group| group.gid.as_raw()));
+    }
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    let writer = Writer::start(&state, START, Retention::default()).unwrap();
+    let told = writer.troubles().unwrap();
+    assert!(
+        told.contains("its mode is 755") && told.contains("chmod 750"),
+        "{told}"
+    );
+    assert_eq!(mode(&state), 0o755);
+    writer.finish();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = Writer::start(&file, START).unwrap_err().to_string();
+    let error = Writer::start(&file, START, Retention::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("state directory cannot be made"), "{error}");
 }
 
@@ -284,7 +324,7 @@ fn what_is_no_history_is_set_aside_whole() {
     let noise = |path: &Path| fs::write(path, vec![0x5a; 20_000]).unwrap();
     let cases: [&dyn Fn(&Path); 2] = [&foreign, &noise];
     for make in cases {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         let path = folder.path().join(FILE);
         for turn in 1..3 {
             make(&path);
@@ -293,7 +333,7 @@ fn what_is_no_history_is_set_aside_whole() {
                 Past::read(folder.path(), &asked()),
                 Err(StoreError::Foreign { .. })
             ));
-            let writer = Writer::start(folder.path(), START).unwrap();
+            let writer = Writer::start(folder.path(), START, Retention::default()).unwrap();
             let told = writer.troubles().unwrap();
             assert!(told.contains("set aside as"), "{told}");
             assert_eq!(writer.troubles(), None);
@@ -311,14 +351,14 @@ fn what_is_no_history_is_set_aside_whole() {
 
 #[test]
 fn a_file_that_is_damaged_under_the_writer_is_set_aside_too() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     watch(folder.path(), traffic::syns(1, START, 2000));
     let path = folder.path().join(FILE);
     let mut bytes = fs::read(&path).unwrap();
     // All but the first page, which says what the file is.
     bytes[4096..].fill(0x5a);
     fs::write(&path, bytes).unwrap();
-    let writer = Writer::start(folder.path(), START).unwrap();
+    let writer = Writer::start(folder.path(), START, Retention::default()).unwrap();
     assert!(writer.submit(batch(1, START)));
     let (unwritten, said) = writer.finish();
     assert_eq!(unwritten, Unwritten::default());
@@ -331,13 +371,13 @@ fn a_file_that_is_damaged_under_the_writer_is_set_aside_too() {
 
 #[test]
 fn a_later_version_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     watch(folder.path(), traffic::syns(1, START, 10));
     Connection::open(folder.path().join(FILE))
         .unwrap()
         .execute_batch("PRAGMA user_version = 99")
         .unwrap();
-    let error = Writer::start(folder.path(), START).unwrap_err();
+    let error = Writer::start(folder.path(), START, Retention::default()).unwrap_err();
     assert!(matches!(error, StoreError::Newer { found: 99, .. }));
     let read = Past::read(folder.path(), &asked());
     assert!(matches!(read, Err(StoreError::Newer { .. })));
@@ -347,12 +387,12 @@ fn a_later_version_is_left_alone() {
 
 #[test]
 fn a_locked_file_stops_nothing_but_the_writing() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     watch(folder.path(), traffic::syns(1, START, 10));
     let before = rows(folder.path());
     let lock = Connection::open(folder.path().join(FILE)).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let writer = Writer::start(folder.path(), START).unwrap();
+    let writer = Writer::start(folder.path(), START, Retention::default()).unwrap();
     let expected = batch(5, START).attempts.len();
     assert!(writer.submit(batch(5, START)));
     let mut told = Vec::new();
@@ -373,11 +413,11 @@ fn a_locked_file_stops_nothing_but_the_writing() {
 
 #[test]
 fn a_lock_that_never_ends_costs_no_more_than_its_bounds() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     watch(folder.path(), traffic::syns(1, START, 10));
     let lock = Connection::open(folder.path().join(FILE)).unwrap();
     lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let writer = Writer::start(folder.path(), START).unwrap();
+    let writer = Writer::start(folder.path(), START, Retention::default()).unwrap();
     let batch = batch(5, START);
     let mut refused = 0;
     for _ in 0..2000 {
@@ -388,29 +428,6 @@ fn a_lock_that_never_ends_costs_no_more_than_its_bounds() {
     assert_eq!(unwritten.batches, 2000);
     assert_eq!(unwritten.attempts, 2000 * batch.count());
     assert_eq!(said.len(), 2, "{said:?}");
-}
-
-#[test]
-fn a_file_at_its_limit_is_said_and_the_rest_is_counted() {
-    let folder = tempfile::tempdir().unwrap();
-    let writer = Writer::start_with(folder.path(), START, 40).unwrap();
-    let mut told = Vec::new();
-    for seed in 0..400 {
-        writer.submit(batch(
-            seed,
-            START.plus_micros(seed.cast_signed() * 3_600_000_000),
-        ));
-        sleep(Duration::from_millis(2));
-        told.extend(writer.troubles());
-        if !told.is_empty() {
-            break;
-        }
-    }
-    assert!(told[0].contains("has reached its limit"), "{told:?}");
-    let (unwritten, _) = writer.finish();
-    assert!(unwritten.attempts > 0);
-    assert!(is_whole(folder.path()) && rows(folder.path()) > 0);
-    assert!(Past::read(folder.path(), &asked()).unwrap().matched > 0);
 }
 
 /// Runs the test called `name` again in a process of its own, to do there what `role` says.
@@ -443,7 +460,7 @@ fn role() -> Option<(String, std::path::PathBuf)> {
 fn a_full_disk_stops_nothing_but_the_writing() {
     let name = "store::tests::a_full_disk_stops_nothing_but_the_writing";
     if let Some((_, folder)) = role() {
-        let writer = Writer::start(&folder, START).unwrap();
+        let writer = Writer::start(&folder, START, Retention::default()).unwrap();
         let mut told = Vec::new();
         for seed in 0..2000 {
             writer.submit(batch(
@@ -465,9 +482,9 @@ fn a_full_disk_stops_nothing_but_the_writing() {
         writer.finish();
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let mount = "mount -t tmpfs -o size=1m tmpfs \"$SMTPWATCH_TEST_FOLDER\" && \
-                 head -c 600000 /dev/zero >\"$SMTPWATCH_TEST_FOLDER/ballast\" && exec \"$0\" \"$@\"";
+    let folder = folder();
+    let mount = "mount -t tmpfs -o size=2m,mode=0750 tmpfs \"$SMTPWATCH_TEST_FOLDER\" && \
+                 head -c 1600000 /dev/zero >\"$SMTPWATCH_TEST_FOLDER/ballast\" && exec \"$0\" \"$@\"";
     let output = again(&["unshare", "-m", "sh", "-c", mount], name, "fill", &folder)
         .output()
         .unwrap();
@@ -475,53 +492,9 @@ fn a_full_disk_stops_nothing_but_the_writing() {
 }
 
 #[test]
-fn a_writer_that_is_killed_leaves_a_whole_history() {
-    let name = "store::tests::a_writer_that_is_killed_leaves_a_whole_history";
-    if let Some((_, folder)) = role() {
-        let writer = Writer::start(&folder, START).unwrap();
-        // Ends by being killed; should that not happen, by itself.
-        for seed in 0..20_000 {
-            writer.submit(batch(
-                seed,
-                START.plus_micros(seed.cast_signed() * 60_000_000),
-            ));
-        }
-        return;
-    }
-    let turns = if std::env::var_os("SMTPWATCH_SOAK").is_some() {
-        200
-    } else {
-        5
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let mut before = 0;
-    for turn in 0..turns {
-        let mut child = again(&[], name, "write", &folder)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let has_grown = wait_for(|| {
-            folder.path().join(FILE).exists()
-                && Past::read(folder.path(), &asked()).is_ok_and(|past| past.matched > before)
-        });
-        sleep(Duration::from_millis(turn * 7 % 50));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(has_grown, "turn {turn}");
-        let past = Past::read(folder.path(), &asked()).unwrap();
-        assert!(past.matched > before && past.unreadable == 0);
-        before = past.matched;
-    }
-    assert!(is_whole(folder.path()));
-    let writer = Writer::start(folder.path(), START).unwrap();
-    assert_eq!(writer.finish(), (Unwritten::default(), Vec::new()));
-    assert_eq!(names(folder.path()), [FILE]);
-}
-
-#[test]
 fn it_is_read_while_it_is_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let writer = Writer::start(folder.path(), START).unwrap();
+    let folder = folder();
+    let writer = Writer::start(folder.path(), START, Retention::default()).unwrap();
     let mut seen = 0;
     for seed in 0..50 {
         assert!(writer.submit(batch(
@@ -540,13 +513,13 @@ fn it_is_read_while_it_is_written() {
 
 #[test]
 fn there_is_none_where_nobody_wrote() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     assert!(!Past::is_there(folder.path()).unwrap());
     assert!(matches!(
         Past::read(folder.path(), &asked()),
         Err(StoreError::None { .. })
     ));
-    let writer = Writer::start(folder.path(), START).unwrap();
+    let writer = Writer::start(folder.path(), START, Retention::default()).unwrap();
     assert!(!Past::is_there(folder.path()).unwrap());
     assert!(writer.submit(batch(1, START)));
     writer.finish();
@@ -619,44 +592,4 @@ fn gathering_is_cheap() {
         println!("gathering, {name}: {each:?} a SYN");
         assert!(each < Duration::from_micros(20), "{name}: {each:?}");
     }
-}
-
-/// Rows a second, bytes a row, and how long a month of a network is read.
-#[test]
-fn a_month_of_a_thousand_devices_is_read_at_once() {
-    let (days, devices) = if is_soak() { (30, 1000) } else { (3, 40) };
-    let folder = tempfile::tempdir().unwrap();
-    let (mut engine, mut gatherer) = (engine(), Gatherer::new());
-    let writer = Writer::start(folder.path(), START).unwrap();
-    let mut batches = Vec::new();
-    for hour in 0..days * 24 {
-        for device in 0..devices {
-            let time = START.plus_micros(i64::from(hour) * 3_600_000_000 + i64::from(device));
-            let port = u16::try_from(hour).unwrap() + 1024;
-            let input = syn(time, device, ((device % 7) << 8) | (hour % 5), port);
-            engine.handle(input, time);
-            gatherer.note(&engine, time);
-        }
-        batches.push(gatherer.drain(&engine, START));
-    }
-    let started = moment();
-    for batch in batches {
-        while !writer.submit(batch.clone()) {
-            sleep(Duration::from_micros(200));
-        }
-    }
-    writer.finish();
-    let wrote = started.elapsed();
-    let rows = days * 24 * devices;
-    assert_eq!(self::rows(folder.path()), i64::from(rows));
-    let bytes = fs::metadata(folder.path().join(FILE)).unwrap().len();
-    let started = moment();
-    let past = Past::read(folder.path(), &asked()).unwrap();
-    let took = started.elapsed();
-    assert_eq!(past.devices.len(), devices as usize);
-    println!(
-        "{rows} rows in batches of {devices}: {} bytes each, written in {wrote:?}, read in {took:?}",
-        bytes / u64::from(rows)
-    );
-    assert!(took < Duration::from_secs(5), "{took:?}");
 }

@@ -2,30 +2,30 @@
 //! counted, and so is what cannot be written. A lock, a full disk or a damaged file stop nothing but
 //! the writing, which is tried again each second.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvError, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rusqlite::{
-    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
-};
+use rusqlite::{Connection, TransactionBehavior};
 
-use super::changes::{Changes, HISTORY, Identity, Tally, Unseen, minute};
-use super::{FILE, StoreError, schema};
+use super::changes::{Changes, HISTORY, Unseen, minute};
+use super::retention::{Keeper, with_slack};
+use super::rows::{self, Known};
+use super::{FILE, Retention, StoreError, schema};
 use crate::model::Timestamp;
 
 /// Batches that wait for the thread.
 const QUEUE: usize = 4;
 /// Rows that the thread keeps while it cannot write.
 const MAX_PENDING: usize = 32_768;
-/// Devices whose row is remembered, so that what has not changed is not written.
-const MAX_KNOWN: usize = 32_768;
+/// Steps of making room that are taken before a batch that did not fit is tried again.
+const RELIEF: usize = 64;
 /// Time between two tries.
 const RETRY: Duration = Duration::from_secs(1);
 /// Tries at the end.
@@ -57,6 +57,8 @@ struct Shared {
     attempts: AtomicU64,
     batches: AtomicU64,
     messages: Mutex<Messages>,
+    /// Other settings than it began with.
+    retention: Mutex<Option<Retention>>,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +70,12 @@ struct Messages {
 impl Shared {
     fn messages(&self) -> std::sync::MutexGuard<'_, Messages> {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn retention(&self) -> std::sync::MutexGuard<'_, Option<Retention>> {
+        self.retention
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn say(&self, message: String) {
@@ -110,33 +118,39 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Opens or makes the history in the state directory `folder`. `now` is the time of day.
-    pub(crate) fn start(folder: &Path, now: Timestamp) -> Result<Self, StoreError> {
-        Self::start_with(folder, now, schema::MAX_PAGES)
+    /// Opens or makes the history in the state directory `folder`, and keeps of it what `retention`
+    /// says. `now` is the time of day.
+    pub(crate) fn start(
+        folder: &Path,
+        now: Timestamp,
+        retention: Retention,
+    ) -> Result<Self, StoreError> {
+        Self::start_with(folder, now, Keeper::new(retention))
     }
 
     pub(super) fn start_with(
         folder: &Path,
         now: Timestamp,
-        max_pages: u32,
+        keeper: Keeper,
     ) -> Result<Self, StoreError> {
-        schema::make_folder(folder)?;
         let shared = Arc::new(Shared::default());
+        if let Some(message) = schema::make_folder(folder)? {
+            shared.say(message);
+        }
         let mut own = Thread {
             folder: folder.to_owned(),
-            max_pages,
+            keeper,
             started: now,
             connection: None,
             run: None,
-            known: HashMap::new(),
-            hasher: RandomState::new(),
+            known: Known::new(),
             pending: VecDeque::new(),
             pending_rows: 0,
             said: Unwritten::default(),
             shared: Arc::clone(&shared),
         };
         match own.open(now) {
-            Err(StoreError::Unreadable { source, .. }) if schema::is_locked(&source) => {
+            Err(StoreError::Unreadable { source, .. }) if is_passing(&source) => {
                 own.tell(&Failure::Sqlite(source));
             }
             opened => opened?,
@@ -171,6 +185,17 @@ impl Writer {
             )
         });
         false
+    }
+
+    /// Hands in what is to be written, and waits until it is taken.
+    #[cfg(test)]
+    pub(super) fn submit_in_turn(&self, changes: Changes) {
+        assert!(self.sender.send(changes).is_ok(), "the thread has ended");
+    }
+
+    /// Keeps what `retention` says from now on.
+    pub(crate) fn retain(&self, retention: Retention) {
+        *self.shared.retention() = Some(retention);
     }
 
     /// The next thing to say about the writing, once a kind of trouble; to be asked now and then.
@@ -209,13 +234,11 @@ impl From<rusqlite::Error> for Failure {
 /// What the thread has.
 struct Thread {
     folder: PathBuf,
-    max_pages: u32,
+    keeper: Keeper,
     started: Timestamp,
     connection: Option<Connection>,
     run: Option<i64>,
-    /// Row and hash of the identities as they stand in the file, by key.
-    known: HashMap<String, (i64, u64)>,
-    hasher: RandomState,
+    known: Known,
     pending: VecDeque<Changes>,
     pending_rows: usize,
     /// What the file says was left out.
@@ -227,7 +250,18 @@ impl Thread {
     fn run(mut self, receiver: &Receiver<Changes>) {
         loop {
             if self.pending.is_empty() {
-                match receiver.recv() {
+                let received = if self.has_chores() {
+                    match receiver.try_recv() {
+                        Err(TryRecvError::Empty) => {
+                            self.keep();
+                            continue;
+                        }
+                        received => received.map_err(|_| RecvError),
+                    }
+                } else {
+                    receiver.recv()
+                };
+                match received {
                     Ok(changes) => self.push(changes),
                     Err(_) => break,
                 }
@@ -255,6 +289,51 @@ impl Thread {
         }
     }
 
+    /// Whether something is to be summed up or deleted.
+    fn has_chores(&self) -> bool {
+        self.connection.is_some() && self.keeper.has_tasks()
+    }
+
+    /// Does a part of it. What fails is left for the next time.
+    fn keep(&mut self) {
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        let keeper = &mut self.keeper;
+        let max_bytes = keeper.max_bytes();
+        let done = with_slack(&mut connection, max_bytes, |connection| {
+            keeper.step(connection)
+        });
+        self.connection = Some(connection);
+        // Ids of devices may be gone.
+        self.known.clear();
+        if let Err(error) = done {
+            self.keeper.give_up();
+            let failure = Failure::Sqlite(error);
+            self.tell(&failure);
+            self.replace_damaged(&failure);
+        }
+    }
+
+    /// Sees to what has become too old, or too much.
+    fn look(&mut self, at: Timestamp) {
+        let retention = self.shared.retention().take();
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        if let Some(retention) = retention {
+            self.keeper.set(retention);
+            // Where it fails the file keeps its limit until it is opened again.
+            let _ = schema::limit(connection, self.keeper.max_bytes());
+        }
+        if let Err(error) = self.keeper.look(connection, at) {
+            self.tell(&Failure::Sqlite(error));
+        }
+        if let Some(message) = self.keeper.message() {
+            self.shared.say(message);
+        }
+    }
+
     fn push(&mut self, changes: Changes) {
         self.pending_rows += changes.rows().max(1);
         self.pending.push_back(changes);
@@ -270,9 +349,10 @@ impl Thread {
 
     fn try_to_write(&mut self) -> bool {
         match self.write() {
-            Ok(()) => {
+            Ok(at) => {
                 self.pending.clear();
                 self.pending_rows = 0;
+                self.look(at);
                 if !std::mem::take(&mut self.shared.messages().told).is_empty() {
                     self.shared.say(format!(
                         "{}: is written again; attempts left out so far: {}",
@@ -287,8 +367,24 @@ impl Thread {
                 self.known.clear();
                 self.tell(&failure);
                 self.replace_damaged(&failure);
+                self.make_room(&failure);
                 false
             }
+        }
+    }
+
+    /// Makes room in a file that is at its limit.
+    fn make_room(&mut self, failure: &Failure) {
+        let is_full = matches!(failure, Failure::Sqlite(error) if schema::is_full(error));
+        if !is_full || !self.is_at_its_limit() {
+            return;
+        }
+        self.look(self.pending.back().map_or(self.started, |last| last.at));
+        for _ in 0..RELIEF {
+            if !self.has_chores() {
+                break;
+            }
+            self.keep();
         }
     }
 
@@ -297,7 +393,15 @@ impl Thread {
     }
 
     fn open(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let (connection, message) = schema::open(&self.folder, now, self.max_pages)?;
+        let (connection, message) = schema::open(&self.folder, now, self.keeper.max_bytes())?;
+        self.keeper
+            .open(&connection)
+            .map_err(|source| StoreError::Unreadable {
+                path: self.path(),
+                step: "cannot be read",
+                source,
+            })?;
+        self.known.clear();
         self.connection = Some(connection);
         self.run = None;
         if let Some(message) = message {
@@ -306,21 +410,21 @@ impl Thread {
         Ok(())
     }
 
-    /// Writes all that waits in one transaction.
-    fn write(&mut self) -> Result<(), Failure> {
+    /// Writes all that waits in one transaction; answers up to which time that was.
+    fn write(&mut self) -> Result<Timestamp, Failure> {
         let at = self.pending.back().map_or(self.started, |last| last.at);
         if self.connection.is_none() {
             self.open(at).map_err(Failure::Store)?;
         }
         let Some(mut connection) = self.connection.take() else {
-            return Ok(());
+            return Ok(at);
         };
         let written = self.transact(&mut connection, at);
         self.connection = Some(connection);
         let (run, said) = written?;
         self.run = Some(run);
         self.said = said;
-        Ok(())
+        Ok(at)
     }
 
     fn transact(
@@ -330,7 +434,8 @@ impl Thread {
     ) -> rusqlite::Result<(i64, Unwritten)> {
         let lost = self.shared.unwritten();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let run = note_run(&transaction, self.run, self.started, at)?;
+        self.known.refresh(&transaction)?;
+        let run = rows::note_run(&transaction, self.run, self.started, at)?;
         if lost != self.said {
             let unseen = Unseen {
                 minute: minute(at),
@@ -338,24 +443,15 @@ impl Thread {
                 kind: "unwritten".to_owned(),
                 events: (lost.attempts - self.said.attempts).max(1),
             };
-            write_unseen(&transaction, &unseen)?;
+            rows::write_unseen(&transaction, &unseen)?;
         }
+        let summed = self.keeper.summed();
+        let mut translations = 0;
         for changes in &self.pending {
-            let identities = changes.identities.iter();
-            let devices: Vec<i64> = identities
-                .map(|identity| {
-                    device_row(
-                        &transaction,
-                        identity,
-                        changes.at,
-                        &mut self.known,
-                        &self.hasher,
-                    )
-                })
-                .collect::<Result<_, _>>()?;
-            write(&transaction, changes, &devices)?;
+            translations += rows::write(&transaction, changes, &mut self.known, summed)?;
         }
         transaction.commit()?;
+        self.keeper.note_translations(translations);
         Ok((run, lost))
     }
 
@@ -377,14 +473,14 @@ impl Thread {
                     path.display()
                 )
             });
-        } else if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+        } else if schema::is_full(error) {
             if self.is_at_its_limit() {
                 self.shared.tell_once(Trouble::FileFull, || {
                     format!(
-                        "{}: has reached its limit of {} MB, and no more is written; move it away and a new one begins \
-                         with the next start",
+                        "{}: has reached its limit of {} MB, and nothing in it can be left out; it is tried again each \
+                         second",
                         path.display(),
-                        u64::from(self.max_pages) * 4096 / 1_000_000
+                        self.keeper.max_bytes() / 1_000_000
                     )
                 });
             } else {
@@ -412,7 +508,9 @@ impl Thread {
                 .ok()
         });
         // A transaction that did not fit was rolled back.
-        pages.is_some_and(|pages| pages + pages / 8 + 16 >= self.max_pages)
+        pages
+            .map(u64::from)
+            .is_some_and(|pages| pages + pages / 8 + 16 >= self.keeper.max_bytes() / schema::PAGE)
     }
 
     /// A file that turns out to be damaged while it is written is set aside, too.
@@ -434,198 +532,7 @@ impl Thread {
     }
 }
 
-/// Notes until when the run was alive; answers its row.
-fn note_run(
-    transaction: &Transaction<'_>,
-    run: Option<i64>,
-    started: Timestamp,
-    at: Timestamp,
-) -> rusqlite::Result<i64> {
-    if let Some(run) = run {
-        let changed = transaction
-            .prepare_cached("UPDATE runs SET last = ?2 WHERE id = ?1")?
-            .execute(params![run, at.as_micros()])?;
-        if changed > 0 {
-            return Ok(run);
-        }
-    }
-    transaction
-        .prepare_cached("INSERT INTO runs (started, last) VALUES (?1, ?2)")?
-        .execute(params![started.as_micros(), at.as_micros()])?;
-    Ok(transaction.last_insert_rowid())
-}
-
-/// The row of a device, written where it is new or has changed.
-fn device_row(
-    transaction: &Transaction<'_>,
-    identity: &Identity,
-    at: Timestamp,
-    known: &mut HashMap<String, (i64, u64)>,
-    hasher: &RandomState,
-) -> rusqlite::Result<i64> {
-    let hash = hasher.hash_one(identity);
-    let row = match known.get(&identity.key) {
-        Some(&(row, known)) if known == hash => return Ok(row),
-        Some(&(row, _)) => Some(row),
-        None => transaction
-            .prepare_cached("SELECT id FROM devices WHERE key = ?1")?
-            .query_row([&identity.key], |row| row.get(0))
-            .optional()?,
-    };
-    let mac = identity.mac.map(|mac| mac.to_string());
-    let addresses: Vec<String> = identity.addresses.iter().map(IpAddr::to_string).collect();
-    let addresses = addresses.join(" ");
-    let row = match row {
-        Some(row) => {
-            transaction
-                .prepare_cached(
-                    "UPDATE devices SET mac = ?2, hostname = ?3, interface = ?4, basis = ?5, addresses = ?6, is_shared = ?7, \
-                     changed = ?8 WHERE id = ?1 \
-                     AND (mac, hostname, interface, basis, addresses, is_shared) IS NOT (?2, ?3, ?4, ?5, ?6, ?7)",
-                )?
-                .execute(params![
-                    row,
-                    mac,
-                    identity.hostname,
-                    identity.interface,
-                    identity.basis,
-                    addresses,
-                    identity.is_shared,
-                    at.as_micros()
-                ])?;
-            row
-        }
-        None => {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO devices (key, mac, hostname, interface, basis, addresses, is_shared, changed) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                )?
-                .execute(params![
-                    identity.key,
-                    mac,
-                    identity.hostname,
-                    identity.interface,
-                    identity.basis,
-                    addresses,
-                    identity.is_shared,
-                    at.as_micros()
-                ])?;
-            transaction.last_insert_rowid()
-        }
-    };
-    if known.len() >= MAX_KNOWN {
-        known.clear();
-    }
-    known.insert(identity.key.clone(), (row, hash));
-    Ok(row)
-}
-
-fn write(
-    transaction: &Transaction<'_>,
-    changes: &Changes,
-    devices: &[i64],
-) -> rusqlite::Result<()> {
-    let mut attempts = transaction.prepare_cached(
-        "INSERT INTO attempts (minute, device, direction, port, destination, first, last, attempts, syns) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
-         ON CONFLICT DO UPDATE SET first = min(first, excluded.first), last = max(last, excluded.last), \
-         attempts = attempts + excluded.attempts, syns = syns + excluded.syns",
-    )?;
-    for (key, tally) in &changes.attempts {
-        let Tally {
-            first,
-            last,
-            attempts: count,
-            syns,
-        } = tally;
-        let (v4, v6);
-        let destination: &[u8] = match key.destination {
-            IpAddr::V4(address) => {
-                v4 = address.octets();
-                &v4
-            }
-            IpAddr::V6(address) => {
-                v6 = address.octets();
-                &v6
-            }
-        };
-        attempts.execute(params![
-            key.minute,
-            devices[key.identity as usize],
-            key.direction as u8,
-            key.port,
-            destination,
-            first.as_micros(),
-            last.as_micros(),
-            integer(*count),
-            integer(*syns)
-        ])?;
-    }
-    let mut minutes = transaction.prepare_cached(
-        "INSERT INTO minutes (minute, direction, port, first, last, attempts, syns) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-         ON CONFLICT DO UPDATE SET first = min(first, excluded.first), last = max(last, excluded.last), \
-         attempts = attempts + excluded.attempts, syns = syns + excluded.syns",
-    )?;
-    for (key, tally) in &changes.minutes {
-        minutes.execute(params![
-            key.minute,
-            key.direction as u8,
-            key.port,
-            tally.first.as_micros(),
-            tally.last.as_micros(),
-            integer(tally.attempts),
-            integer(tally.syns)
-        ])?;
-    }
-    let mut findings = transaction.prepare_cached(
-        "INSERT INTO findings (device, detector, score, threshold, at, at_attempt, took, within) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
-    for (place, finding) in &changes.findings {
-        findings.execute(params![
-            devices[*place as usize],
-            finding.detector.to_string(),
-            finding.score,
-            finding.threshold,
-            finding.at.as_micros(),
-            integer(finding.at_attempt),
-            micros(finding.took),
-            micros(finding.within)
-        ])?;
-    }
-    for unseen in &changes.unseen {
-        write_unseen(transaction, unseen)?;
-    }
-    let mut notices =
-        transaction.prepare_cached("INSERT INTO notices (at, notice) VALUES (?1, ?2)")?;
-    for (at, notice) in &changes.notices {
-        notices.execute(params![at.as_micros(), notice])?;
-    }
-    Ok(())
-}
-
-fn write_unseen(transaction: &Transaction<'_>, unseen: &Unseen) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO unseen (minute, source, kind, events) VALUES (?1, ?2, ?3, ?4) \
-             ON CONFLICT DO UPDATE SET events = events + excluded.events",
-        )?
-        .execute(params![
-            unseen.minute,
-            unseen.source,
-            unseen.kind,
-            integer(unseen.events)
-        ])?;
-    Ok(())
-}
-
-/// As large as SQLite's integers get.
-fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+/// Whether it may go well when it is tried again.
+fn is_passing(error: &rusqlite::Error) -> bool {
+    schema::is_locked(error) || schema::is_full(error)
 }

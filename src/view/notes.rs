@@ -155,6 +155,12 @@ impl Notes {
             )),
             Some(_) => {}
         }
+        if let Some(summed) = past.summed {
+            notes.say(format!(
+                "what was before {summed} is told from sums by day: of it, destinations are not named and their numbers \
+                 are lower bounds"
+            ));
+        }
         let (blinding, other) = (&past.blinding, past.more_blinding);
         for (time, what) in blinding {
             notes.blind(format!("{time}: {}", notice::sentence(what)));

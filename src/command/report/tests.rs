@@ -11,7 +11,7 @@ use crate::attribution::leases::LeaseBook;
 use crate::engine::{Engine, Input, traffic};
 use crate::model::{LossKind, SourceName};
 use crate::settings::flags::{Flags as Line, Verb};
-use crate::store::{Gatherer, Writer};
+use crate::store::{Gatherer, Retention, Writer};
 
 const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
 
@@ -19,7 +19,7 @@ const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
 fn watch(folder: &Path, inputs: Vec<(Timestamp, Input)>) {
     let mut engine = Engine::new(Settings::default(), LeaseBook::default(), 7);
     let mut gatherer = Gatherer::new();
-    let writer = Writer::start(folder, START).unwrap();
+    let writer = Writer::start(folder, START, Retention::default()).unwrap();
     for (now, input) in inputs {
         engine.handle(input, now);
         gatherer.note(&engine, now);

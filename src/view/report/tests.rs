@@ -9,7 +9,7 @@ use crate::attribution::leases::LeaseBook;
 use crate::engine::{Input, traffic};
 use crate::model::{LossKind, SourceName};
 use crate::settings::Settings;
-use crate::store::{Asked, Gatherer, Writer};
+use crate::store::{Asked, Gatherer, Retention, Writer};
 
 const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
 const TOP: usize = 10;
@@ -18,7 +18,7 @@ const TOP: usize = 10;
 fn watch(folder: &Path, inputs: Vec<(Timestamp, Input)>) -> Engine {
     let mut engine = Engine::new(Settings::default(), LeaseBook::default(), 7);
     let mut gatherer = Gatherer::new();
-    let writer = Writer::start(folder, START).unwrap();
+    let writer = Writer::start(folder, START, Retention::default()).unwrap();
     let mut last = START;
     for (now, input) in inputs {
         engine.handle(input, now);

@@ -1,0 +1,698 @@
+//! What is kept for how long, and what becomes of it then: detail is summed up by day and deleted, the
+//! rest deleted by age. It is done in steps of a few thousand rows, each a transaction of its own,
+//! between which the history is written: none takes long, and all can be left off anywhere.
+//!
+//! Attempts are read first and deleted later. What of them counts in `days` is told by one mark that is
+//! set in the transaction that writes the sums, so nothing counts twice or not at all wherever it ends.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use foldhash::quality::FixedState;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::changes::{DAY, Ended, Tally, minute};
+use super::rows::{DayKey, DaySum, add_day, address, micros};
+use super::schema::{self, PAGE};
+use super::tables::{DROPPED, SUMMED};
+use crate::engine::Destinations;
+use crate::model::{MICROS_PER_SECOND, Timestamp};
+
+/// Rows read or deleted in a step.
+const STEP: u32 = 4000;
+/// Time between two looks at what has become too old, in microseconds.
+const PERIOD: i64 = 3600 * MICROS_PER_SECOND;
+/// Translations kept.
+const MAX_TRANSLATIONS: u64 = 2_000_000;
+/// Destinations told apart while a day is summed up.
+const MAX_DESTINATIONS: usize = 1 << 20;
+/// Devices whose contacts are looked at in a step.
+const DEVICES: i64 = 256;
+/// Pages given back to the file system in a step.
+const VACUUM: u32 = 256;
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retention {
+    /// How long each minute, and who had which address; the state of a device that is not seen, too.
+    pub(crate) detail: Duration,
+    /// How long daily sums, findings, and what was not seen.
+    pub(crate) days: Duration,
+    /// How long which connection had which address and port outside.
+    pub(crate) translations: Duration,
+    /// How large the file may grow.
+    pub(crate) max_bytes: u64,
+}
+
+impl Default for Retention {
+    /// 30 days of detail, 400 of sums, 7 of translations, 1 GiB.
+    fn default() -> Self {
+        const DAY: u64 = 24 * 3600;
+        Self {
+            detail: Duration::from_secs(30 * DAY),
+            days: Duration::from_secs(400 * DAY),
+            translations: Duration::from_secs(7 * DAY),
+            max_bytes: 1 << 30,
+        }
+    }
+}
+
+/// Something to do, in steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    /// Sum up the days before that minute.
+    Sum(i64),
+    /// Delete the attempts that have been summed up.
+    Summed,
+    /// Sum up everybody's counts before that minute, and what was not seen then.
+    Minutes(i64),
+    Unseen(i64),
+    /// Delete the days before.
+    Days(i64),
+    /// Delete what is older, by one of [`AGES`].
+    Age(usize, i64),
+    /// Delete contacts of before, from that device on.
+    Contacts(i64, i64),
+    /// Delete the oldest translations until there are no more than may be.
+    Translations,
+    /// Give free pages back.
+    Vacuum,
+}
+
+/// What is deleted by age, with `?1` for the time in microseconds, `?2` rows in a step.
+const AGES: [&str; 8] = [
+    "DELETE FROM translations WHERE (outside, outside_port, first, source, source_port, destination, destination_port) \
+     IN (SELECT outside, outside_port, first, source, source_port, destination, destination_port FROM translations \
+     WHERE last < ?1 LIMIT ?2)",
+    "DELETE FROM sightings WHERE id IN (SELECT id FROM sightings WHERE last < ?1 LIMIT ?2)",
+    "DELETE FROM states WHERE device IN (SELECT device FROM states WHERE changed < ?1 LIMIT ?2)",
+    "DELETE FROM findings WHERE id IN (SELECT id FROM findings WHERE at < ?1 LIMIT ?2)",
+    "DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE at < ?1 LIMIT ?2)",
+    "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ?1 LIMIT ?2)",
+    "DELETE FROM decisions WHERE id IN (SELECT id FROM decisions WHERE at < ?1 LIMIT ?2)",
+    "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE last < ?1 LIMIT ?2)",
+];
+/// Those of [`AGES`] that are of translations, of detail, and the rest.
+const TRANSLATIONS: usize = 0;
+const DETAIL: [usize; 2] = [1, 2];
+const LONG: [usize; 5] = [3, 4, 5, 6, 7];
+/// Devices of which nothing is left: they are noted anew each day on which they are seen.
+const DEVICES_GONE: &str =
+    "DELETE FROM devices WHERE id IN (SELECT id FROM devices WHERE changed < ?1 LIMIT ?2)";
+
+/// Keeps the history as small and as young as it shall be.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    retention: Retention,
+    max_translations: u64,
+    tasks: VecDeque<Task>,
+    summing: Option<Summing>,
+    /// When it is looked again.
+    next: Option<Timestamp>,
+    /// The minute before which attempts have been summed up.
+    summed: i64,
+    translations: u64,
+    hasher: FixedState,
+    /// Whether it has been told that something was deleted because of the file's size.
+    has_told: bool,
+    message: Option<String>,
+}
+
+impl Keeper {
+    pub(super) fn new(retention: Retention) -> Self {
+        Self {
+            retention,
+            max_translations: MAX_TRANSLATIONS,
+            tasks: VecDeque::new(),
+            summing: None,
+            next: None,
+            summed: i64::MIN,
+            translations: 0,
+            hasher: FixedState::with_seed(RandomState::new().hash_one(0)),
+            has_told: false,
+            message: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_max_translations(mut self, max: u64) -> Self {
+        self.max_translations = max;
+        self
+    }
+
+    /// Begins anew with a file that was opened.
+    pub(super) fn open(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.tasks.clear();
+        self.summing = None;
+        self.summed = mark(connection, SUMMED)?.unwrap_or(i64::MIN);
+        self.translations = count_translations(connection)?;
+        Ok(())
+    }
+
+    /// Follows other settings from now on.
+    pub(super) fn set(&mut self, retention: Retention) {
+        if self.retention != retention {
+            self.retention = retention;
+            self.next = None;
+        }
+    }
+
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.retention.max_bytes
+    }
+
+    /// The minute before which what comes goes into the daily sums.
+    pub(super) fn summed(&self) -> i64 {
+        let reading = self.summing.as_ref().map(|it| it.cursor.minute + 1);
+        self.summed.max(reading.unwrap_or(i64::MIN))
+    }
+
+    /// Notes that many new translations.
+    pub(super) fn note_translations(&mut self, new: u64) {
+        self.translations += new;
+    }
+
+    pub(super) fn has_tasks(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
+    /// Leaves everything as it is until the next look.
+    pub(super) fn give_up(&mut self) {
+        self.tasks.clear();
+        self.summing = None;
+    }
+
+    /// What to say, once.
+    pub(super) fn message(&mut self) -> Option<String> {
+        self.message.take()
+    }
+
+    /// Looks at what there is to do at `now`, the time of day.
+    pub(super) fn look(&mut self, connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+        let is_due = self
+            .next
+            .is_none_or(|next| now >= next || next.micros_since(now) > PERIOD);
+        if is_due {
+            self.next = Some(now.plus_micros(PERIOD));
+            self.translations = count_translations(connection)?;
+            self.plan(now);
+        }
+        if self.tasks.is_empty() && self.translations > self.max_translations {
+            self.tasks.push_back(Task::Translations);
+        }
+        if self.tasks.is_empty() && self.is_near_limit(connection)? {
+            self.relieve(connection, now)?;
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self, now: Timestamp) {
+        let Retention {
+            detail,
+            days,
+            translations,
+            ..
+        } = self.retention;
+        let before = |age| now.minus(age).as_micros();
+        let detail_minute = minute(now.minus(detail)).div_euclid(DAY) * DAY;
+        let days_minute = minute(now.minus(days)).div_euclid(DAY) * DAY;
+        let tasks = [Task::Age(TRANSLATIONS, before(translations))]
+            .into_iter()
+            .chain([Task::Translations, Task::Sum(detail_minute), Task::Summed])
+            .chain([Task::Minutes(detail_minute), Task::Unseen(detail_minute)])
+            .chain(DETAIL.map(|which| Task::Age(which, before(detail))))
+            .chain([Task::Contacts(before(detail), 0), Task::Days(days_minute)])
+            .chain(LONG.map(|which| Task::Age(which, before(days))))
+            // A day more, for they are noted once a day.
+            .chain([Task::Age(
+                AGES.len(),
+                before(days) - DAY * 60 * MICROS_PER_SECOND,
+            )])
+            .chain([Task::Vacuum]);
+        for task in tasks {
+            if !self.tasks.contains(&task) {
+                self.tasks.push_back(task);
+            }
+        }
+    }
+
+    fn is_near_limit(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        let used = pragma(connection, "page_count")? - pragma(connection, "freelist_count")?;
+        let limit = self.retention.max_bytes / PAGE;
+        Ok(u64::try_from(used).unwrap_or(0) > limit / 8 * 7)
+    }
+
+    /// Makes room: the oldest detail goes first, a day at once, of today an hour; then the oldest
+    /// translations, then the oldest days.
+    fn relieve(&mut self, connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+        let now = minute(now);
+        let oldest = self.oldest(connection)?;
+        let end = oldest.and_then(|oldest| {
+            let end = |unit: i64| (oldest.div_euclid(unit) + 1) * unit;
+            [end(DAY), end(60)].into_iter().find(|end| *end <= now)
+        });
+        let days = |sql| connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
+        if let Some(end) = end {
+            self.tasks.extend([Task::Sum(end), Task::Summed]);
+        } else if self.translations > 1000 {
+            let middle = "SELECT last FROM translations ORDER BY last LIMIT 1 OFFSET ?1";
+            let offset = i64::try_from(self.translations / 8).unwrap_or(i64::MAX);
+            let last = connection
+                .query_row(middle, [offset], |row| row.get::<_, i64>(0))
+                .optional()?;
+            self.tasks
+                .extend(last.map(|last| Task::Age(TRANSLATIONS, last + 1)));
+        } else if let Some(day) = days("SELECT min(day) FROM days")?
+            && day < now.div_euclid(DAY)
+        {
+            self.tasks.push_back(Task::Days((day + 1) * DAY));
+        } else {
+            return Ok(());
+        }
+        if !self.has_told {
+            self.has_told = true;
+            self.message = Some(format!(
+                "the history comes near its limit of {} MB: the oldest detail goes before its time, and is kept as sums by \
+                 day alone",
+                self.retention.max_bytes / 1_000_000
+            ));
+        }
+        Ok(())
+    }
+
+    /// The first minute of the detail that there is.
+    fn oldest(&self, connection: &Connection) -> rusqlite::Result<Option<i64>> {
+        connection
+            .prepare_cached("SELECT min(minute) FROM attempts WHERE minute >= ?1")?
+            .query_row([self.summed], |row| row.get(0))
+    }
+
+    /// Does a part of what there is to do.
+    pub(super) fn step(&mut self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let Some(task) = self.tasks.front().copied() else {
+            return Ok(());
+        };
+        let is_done = match task {
+            Task::Sum(until) => self.sum(connection, until)?,
+            Task::Vacuum => vacuum(connection)?,
+            Task::Translations => {
+                let excess = self.translations.saturating_sub(self.max_translations);
+                let deleted = drop_translations(connection, excess.min(u64::from(STEP)))?;
+                self.translations = self.translations.saturating_sub(deleted);
+                excess <= u64::from(STEP)
+            }
+            Task::Age(which, before) => {
+                let sql = AGES.get(which).copied().unwrap_or(DEVICES_GONE);
+                let deleted = connection
+                    .prepare_cached(sql)?
+                    .execute(params![before, STEP])?;
+                if which == TRANSLATIONS {
+                    self.translations = self.translations.saturating_sub(deleted as u64);
+                }
+                deleted < STEP as usize
+            }
+            Task::Contacts(before, device) => {
+                let last = delete_contacts(connection, before, device)?;
+                if let (Some(task), Some(last)) = (self.tasks.front_mut(), last) {
+                    *task = Task::Contacts(before, last);
+                }
+                last.is_none()
+            }
+            Task::Summed => delete_summed(connection, self.summed)?,
+            Task::Minutes(before) => in_transaction(connection, |it| sum_minutes(it, before))?,
+            Task::Unseen(before) => in_transaction(connection, |it| sum_unseen(it, before))?,
+            Task::Days(before) => delete_day(connection, before)?,
+        };
+        if is_done {
+            self.tasks.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Reads on in the oldest day before `until`, and writes its sums at its end; answers whether there
+    /// is no such day any more.
+    fn sum(&mut self, connection: &mut Connection, until: i64) -> rusqlite::Result<bool> {
+        let mut summing = match self.summing.take() {
+            Some(summing) => summing,
+            None => match self.oldest(connection)? {
+                Some(oldest) if oldest < until => {
+                    let end = (oldest.div_euclid(DAY) + 1) * DAY;
+                    Summing::new(oldest, end.min(until))
+                }
+                _ => {
+                    // Nothing is left of before, so all of it counts by day.
+                    if self.summed < until {
+                        in_transaction(connection, |it| set_mark(it, SUMMED, until))?;
+                        self.summed = until;
+                    }
+                    return Ok(true);
+                }
+            },
+        };
+        if !summing.read(connection, &self.hasher)? {
+            self.summing = Some(summing);
+            return Ok(false);
+        }
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for (key, part) in &summing.sums {
+            add_day(&transaction, key, &part.sum())?;
+        }
+        set_mark(&transaction, SUMMED, summing.until)?;
+        transaction.commit()?;
+        self.summed = summing.until;
+        Ok(false)
+    }
+}
+
+/// A place among the attempts, in the order of their key.
+#[derive(Clone, Debug)]
+struct Cursor {
+    minute: i64,
+    device: i64,
+    direction: i64,
+    port: u16,
+    destination: Vec<u8>,
+}
+
+/// A day, or the rest of one, that is being summed up.
+#[derive(Debug)]
+struct Summing {
+    until: i64,
+    /// Up to here it has been read.
+    cursor: Cursor,
+    sums: HashMap<DayKey, Part>,
+    destinations: usize,
+}
+
+/// What was read of a device.
+#[derive(Debug)]
+struct Part {
+    tally: Tally,
+    ended: Ended,
+    minute: (i64, u64),
+    peak: u64,
+    destinations: Destinations,
+}
+
+impl Part {
+    fn sum(&self) -> DaySum {
+        DaySum {
+            tally: self.tally,
+            ended: self.ended,
+            peak: self.peak,
+            destinations: self.destinations.len(),
+            groups: self.destinations.groups(),
+        }
+    }
+}
+
+impl Summing {
+    fn new(from: i64, until: i64) -> Self {
+        Self {
+            until,
+            cursor: Cursor {
+                minute: from,
+                device: i64::MIN,
+                direction: 0,
+                port: 0,
+                destination: Vec::new(),
+            },
+            sums: HashMap::new(),
+            destinations: 0,
+        }
+    }
+
+    /// Reads on; answers whether that was all.
+    fn read(&mut self, connection: &Connection, hasher: &FixedState) -> rusqlite::Result<bool> {
+        let mut statement = connection.prepare_cached(
+            "SELECT minute, device, direction, port, destination, first, last, attempts, syns, answered, refused, \
+             unreachable, unanswered, held, completed, sent, received FROM attempts \
+             WHERE (minute, device, direction, port, destination) > (?1, ?2, ?3, ?4, ?5) AND minute < ?6 \
+             ORDER BY minute, device, direction, port, destination LIMIT ?7",
+        )?;
+        let from = self.cursor.clone();
+        let mut rows = statement.query(params![
+            from.minute,
+            from.device,
+            from.direction,
+            from.port,
+            from.destination,
+            self.until,
+            STEP
+        ])?;
+        let mut count = 0;
+        while let Some(row) = rows.next()? {
+            count += 1;
+            self.cursor = Cursor {
+                minute: row.get(0)?,
+                device: row.get(1)?,
+                direction: row.get(2)?,
+                port: row.get(3)?,
+                destination: row.get_ref(4)?.as_blob()?.to_vec(),
+            };
+            self.add(row, hasher)?;
+        }
+        Ok(count < STEP)
+    }
+
+    fn add(&mut self, row: &rusqlite::Row<'_>, hasher: &FixedState) -> rusqlite::Result<()> {
+        let time = |column| Ok::<_, rusqlite::Error>(Timestamp::from_micros(row.get(column)?));
+        let count = |column| {
+            Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+        };
+        let key = DayKey {
+            day: self.cursor.minute.div_euclid(DAY),
+            device: self.cursor.device,
+            direction: self.cursor.direction,
+            port: self.cursor.port,
+        };
+        let (first, last, attempts) = (time(5)?, time(6)?, count(7)?);
+        let part = self.sums.entry(key).or_insert_with(|| Part {
+            tally: Tally::new(first),
+            ended: Ended::default(),
+            minute: (i64::MIN, 0),
+            peak: 0,
+            destinations: Destinations::new(hasher.clone()),
+        });
+        part.tally.add(first, attempts, count(8)?);
+        part.tally.add(last, 0, 0);
+        part.ended.add(&ended(row, 9)?);
+        if part.minute.0 != self.cursor.minute {
+            part.minute = (self.cursor.minute, 0);
+        }
+        part.minute.1 += attempts;
+        part.peak = part.peak.max(part.minute.1);
+        let has_room = self.destinations < MAX_DESTINATIONS;
+        if attempts > 0
+            && let Some(destination) = address(&self.cursor.destination)
+            && part.destinations.note(destination, 1, has_room)
+        {
+            self.destinations += usize::from(has_room);
+        }
+        Ok(())
+    }
+}
+
+/// The outcomes in a row's columns from `first` on.
+pub(super) fn ended(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Ended> {
+    let mut ended = Ended::default();
+    for (place, count) in ended.outcomes.iter_mut().enumerate() {
+        *count = row.get(first + place)?;
+    }
+    let rest = first + ended.outcomes.len();
+    ended.completed = row.get(rest)?;
+    ended.sent = row.get(rest + 1)?;
+    ended.received = row.get(rest + 2)?;
+    Ok(ended)
+}
+
+/// The number that is noted under `name`.
+pub(super) fn mark(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT value FROM marks WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()
+}
+
+fn set_mark(transaction: &Transaction<'_>, name: &str, value: i64) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO marks (name, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
+        )?
+        .execute(params![name, value])?;
+    Ok(())
+}
+
+fn in_transaction<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = work(&transaction)?;
+    transaction.commit()?;
+    Ok(done)
+}
+
+fn count_translations(connection: &Connection) -> rusqlite::Result<u64> {
+    let count: i64 =
+        connection.query_row("SELECT count(*) FROM translations", [], |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached(&format!("PRAGMA {name}"))?
+        .query_row([], |row| row.get(0))
+}
+
+/// Deletes the oldest `count` translations, and counts them; answers how many.
+fn drop_translations(connection: &mut Connection, count: u64) -> rusqlite::Result<u64> {
+    if count == 0 {
+        return Ok(0);
+    }
+    in_transaction(connection, |transaction| {
+        let deleted = transaction
+            .prepare_cached(
+                "DELETE FROM translations \
+                 WHERE (outside, outside_port, first, source, source_port, destination, destination_port) \
+                 IN (SELECT outside, outside_port, first, source, source_port, destination, destination_port \
+                 FROM translations ORDER BY last LIMIT ?1)",
+            )?
+            .execute([i64::try_from(count).unwrap_or(i64::MAX)])?;
+        let before = mark(transaction, DROPPED)?.unwrap_or(0);
+        set_mark(
+            transaction,
+            DROPPED,
+            before.saturating_add_unsigned(deleted as u64),
+        )?;
+        Ok(deleted as u64)
+    })
+}
+
+/// Answers whether all are deleted.
+fn delete_summed(connection: &Connection, summed: i64) -> rusqlite::Result<bool> {
+    let deleted = connection
+        .prepare_cached(
+            "DELETE FROM attempts WHERE (minute, device, direction, port, destination) IN \
+             (SELECT minute, device, direction, port, destination FROM attempts WHERE minute < ?1 LIMIT ?2)",
+        )?
+        .execute(params![summed, STEP])?;
+    Ok(deleted < STEP as usize)
+}
+
+/// Answers the device to go on with, where there are more.
+fn delete_contacts(
+    connection: &Connection,
+    before: i64,
+    device: i64,
+) -> rusqlite::Result<Option<i64>> {
+    let next = device + DEVICES;
+    connection
+        .prepare_cached("DELETE FROM contacts WHERE device >= ?1 AND device < ?2 AND last < ?3")?
+        .execute(params![device, next, before])?;
+    connection
+        .prepare_cached("SELECT min(device) FROM contacts WHERE device >= ?1")?
+        .query_row([next], |row| row.get(0))
+}
+
+/// Sums up the oldest day of everybody's counts; answers whether there is none.
+fn sum_minutes(transaction: &Transaction<'_>, before: i64) -> rusqlite::Result<bool> {
+    let Some(day) = oldest_day(
+        transaction,
+        "SELECT min(minute) FROM minutes WHERE minute < ?1",
+        before,
+    )?
+    else {
+        return Ok(true);
+    };
+    let span = params![day, day * DAY, (day + 1) * DAY];
+    transaction
+        .prepare_cached(
+            "INSERT INTO day_totals (day, direction, port, first, last, attempts, syns) \
+             SELECT ?1, direction, port, min(first), max(last), sum(attempts), sum(syns) FROM minutes \
+             WHERE minute >= ?2 AND minute < ?3 GROUP BY direction, port \
+             ON CONFLICT DO UPDATE SET first = min(first, excluded.first), last = max(last, excluded.last), \
+             attempts = attempts + excluded.attempts, syns = syns + excluded.syns",
+        )?
+        .execute(span)?;
+    transaction
+        .prepare_cached("DELETE FROM minutes WHERE minute >= ?1 AND minute < ?2")?
+        .execute(params![day * DAY, (day + 1) * DAY])?;
+    Ok(false)
+}
+
+/// Sums up the oldest day of what was not seen, into its first minute; answers whether there is none.
+fn sum_unseen(transaction: &Transaction<'_>, before: i64) -> rusqlite::Result<bool> {
+    let oldest = "SELECT min(minute) FROM unseen WHERE minute < ?1 AND minute % 1440 <> 0";
+    let Some(day) = oldest_day(transaction, oldest, before)? else {
+        return Ok(true);
+    };
+    let span = params![day * DAY, (day + 1) * DAY];
+    transaction
+        .prepare_cached(
+            "INSERT INTO unseen (minute, source, kind, events) SELECT ?1, source, kind, sum(events) FROM unseen \
+             WHERE minute > ?1 AND minute < ?2 GROUP BY source, kind \
+             ON CONFLICT DO UPDATE SET events = events + excluded.events",
+        )?
+        .execute(span)?;
+    transaction
+        .prepare_cached("DELETE FROM unseen WHERE minute > ?1 AND minute < ?2")?
+        .execute(span)?;
+    Ok(false)
+}
+
+fn oldest_day(connection: &Connection, sql: &str, before: i64) -> rusqlite::Result<Option<i64>> {
+    let oldest: Option<i64> = connection
+        .prepare_cached(sql)?
+        .query_row([before], |row| row.get(0))?;
+    Ok(oldest.map(|minute| minute.div_euclid(DAY)))
+}
+
+/// Deletes the oldest day of sums before the minute `before`; answers whether there is none.
+fn delete_day(connection: &Connection, before: i64) -> rusqlite::Result<bool> {
+    let mut deleted = 0;
+    for sql in [
+        "DELETE FROM days WHERE day = (SELECT min(day) FROM days WHERE day < ?1)",
+        "DELETE FROM day_totals WHERE day = (SELECT min(day) FROM day_totals WHERE day < ?1)",
+        "DELETE FROM unseen WHERE minute = (SELECT min(minute) FROM unseen WHERE minute < ?1 * 1440)",
+    ] {
+        deleted += connection
+            .prepare_cached(sql)?
+            .execute([before.div_euclid(DAY)])?;
+    }
+    Ok(deleted == 0)
+}
+
+/// Gives free pages back where an eighth of the file is free; answers whether that is all.
+fn vacuum(connection: &Connection) -> rusqlite::Result<bool> {
+    const INCREMENTAL: i64 = 2;
+    let free = pragma(connection, "freelist_count")?;
+    if pragma(connection, "auto_vacuum")? != INCREMENTAL
+        || free < i64::from(VACUUM)
+        || free * 8 < pragma(connection, "page_count")?
+    {
+        return Ok(true);
+    }
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM})"))?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(false)
+}
+
+/// Lets a step use a little more than the limit: it makes room.
+pub(super) fn with_slack<T>(
+    connection: &mut Connection,
+    max_bytes: u64,
+    work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    schema::limit(connection, max_bytes + max_bytes / 16)?;
+    let done = work(connection);
+    schema::limit(connection, max_bytes)?;
+    done
+}
+
+/// The time before which a state is too old to go on with.
+pub(super) fn oldest_state(now: Timestamp) -> i64 {
+    now.as_micros() - micros(Retention::default().detail)
+}

@@ -1,0 +1,75 @@
+//! How long a report takes of a history as large as it gets in a network of a thousand devices.
+
+use super::*;
+
+/// Rows a second, bytes a row, and how long a month of a network with the sums of a year is read. The
+/// limit holds for optimised builds: others are given ten times as long.
+#[test]
+fn a_year_of_a_thousand_devices_is_read_at_once() {
+    let (days, sums, devices) = if is_soak() {
+        (30, 365, 1000)
+    } else {
+        (3, 20, 40)
+    };
+    let folder = folder();
+    let (mut engine, mut gatherer) = (engine(), Gatherer::new());
+    let writer = Writer::start(folder.path(), START, Retention::default()).unwrap();
+    let mut batches = Vec::new();
+    for hour in 0..days * 24 {
+        for device in 0..devices {
+            let time = START.plus_micros(i64::from(hour) * 3_600_000_000 + i64::from(device));
+            let port = u16::try_from(hour).unwrap() + 1024;
+            let input = syn(time, device, ((device % 7) << 8) | (hour % 5), port);
+            engine.handle(input, time);
+            gatherer.note(&engine, time);
+        }
+        batches.push(gatherer.drain(&engine, START));
+    }
+    let started = moment();
+    for batch in batches {
+        writer.submit_in_turn(batch);
+    }
+    writer.finish();
+    let wrote = started.elapsed();
+    let rows = days * 24 * devices;
+    assert_eq!(super::rows(folder.path()), i64::from(rows));
+    let bytes = fs::metadata(folder.path().join(FILE)).unwrap().len();
+    add_days(folder.path(), sums);
+    let mut took: Vec<Duration> = (0..5)
+        .map(|_| {
+            let started = moment();
+            let past = Past::read(folder.path(), &asked()).unwrap();
+            let took = started.elapsed();
+            assert_eq!(past.devices.len(), devices as usize);
+            let expected = u64::from(days * 24) + 20 * u64::from(sums);
+            assert!(
+                past.devices
+                    .iter()
+                    .all(|device| device.attempts == expected)
+            );
+            took
+        })
+        .collect();
+    took.sort();
+    println!(
+        "{rows} rows in batches of {devices}: {} bytes each, written in {wrote:?}; with the sums of {sums} days read in \
+         {took:?}",
+        bytes / u64::from(rows)
+    );
+    let limit = if cfg!(debug_assertions) { 2000 } else { 200 };
+    assert!(took[2] < Duration::from_millis(limit), "{took:?}");
+}
+
+/// Adds the sums of so many days before, of each device.
+fn add_days(folder: &Path, days: u32) {
+    let first = START.as_seconds() / 86_400 - i64::from(days);
+    Connection::open(folder.join(FILE))
+        .unwrap()
+        .execute(
+            "WITH RECURSIVE d (day) AS (SELECT ?1 UNION ALL SELECT day + 1 FROM d WHERE day + 1 < ?1 + ?2) \
+             INSERT INTO days SELECT day, id, 0, 25, day * 86400000000, day * 86400000000 + 1, 20, 30, 3, 4, 2, \
+             10, 4, 1, 1, 0, 9, 5000, 3000 FROM d, devices ORDER BY 1, 2",
+            rusqlite::params![first, days],
+        )
+        .unwrap();
+}

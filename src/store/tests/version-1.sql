@@ -1,0 +1,80 @@
+-- A history as the first version wrote it.
+PRAGMA journal_mode = WAL;
+BEGIN;
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    started INTEGER NOT NULL,
+    last INTEGER NOT NULL
+) STRICT;
+CREATE TABLE devices (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    mac TEXT,
+    hostname TEXT,
+    interface TEXT,
+    basis TEXT NOT NULL,
+    addresses TEXT NOT NULL,
+    is_shared INTEGER NOT NULL,
+    changed INTEGER NOT NULL
+) STRICT;
+CREATE TABLE attempts (
+    minute INTEGER NOT NULL,
+    device INTEGER NOT NULL REFERENCES devices (id),
+    direction INTEGER NOT NULL,
+    port INTEGER NOT NULL,
+    destination BLOB NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    syns INTEGER NOT NULL,
+    PRIMARY KEY (minute, device, direction, port, destination)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE minutes (
+    minute INTEGER NOT NULL,
+    direction INTEGER NOT NULL,
+    port INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    syns INTEGER NOT NULL,
+    PRIMARY KEY (minute, direction, port)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE findings (
+    id INTEGER PRIMARY KEY,
+    device INTEGER NOT NULL REFERENCES devices (id),
+    detector TEXT NOT NULL,
+    score REAL NOT NULL,
+    threshold REAL NOT NULL,
+    at INTEGER NOT NULL,
+    at_attempt INTEGER NOT NULL,
+    took INTEGER NOT NULL,
+    within INTEGER NOT NULL
+) STRICT;
+CREATE INDEX findings_by_time ON findings (at);
+CREATE TABLE unseen (
+    minute INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    events INTEGER NOT NULL,
+    PRIMARY KEY (minute, source, kind)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE notices (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    notice TEXT NOT NULL
+) STRICT;
+PRAGMA application_id = 0x534d5457;
+PRAGMA user_version = 1;
+INSERT INTO runs VALUES (1, 1700000000000000, 1700000100000000);
+INSERT INTO devices VALUES (1, '192.168.1.5', NULL, 'desk', 'eth1', 'address', '192.168.1.5', 0, 1700000000000000);
+INSERT INTO devices VALUES (2, '192.168.1.6', NULL, NULL, 'eth1', 'address', '192.168.1.6', 0, 1700000000000000);
+INSERT INTO attempts VALUES (28333333, 1, 0, 25, x'cb007105', 1700000001000000, 1700000003000000, 2, 3);
+INSERT INTO attempts VALUES (28333333, 1, 0, 25, x'cb007106', 1700000002000000, 1700000002000000, 1, 1);
+INSERT INTO attempts VALUES (28333333, 2, 0, 25, x'20010db8000100000000000000000001', 1700000002500000, 1700000002500000, 1, 1);
+INSERT INTO attempts VALUES (28333334, 1, 0, 25, x'cb007105', 1700000041000000, 1700000041000000, 0, 1);
+INSERT INTO minutes VALUES (28333333, 0, 25, 1700000001000000, 1700000003000000, 4, 5);
+INSERT INTO minutes VALUES (28333334, 0, 25, 1700000041000000, 1700000041000000, 0, 1);
+INSERT INTO findings VALUES (1, 1, 'burst', 10.0, 10.0, 1700000002000000, 2, 1000000, 3600000000);
+INSERT INTO unseen VALUES (28333333, 'nflog', 'queue full', 7);
+INSERT INTO notices VALUES (1, 1700000000000000, '{"notice":"source_ready","source":"nflog"}');
+COMMIT;
