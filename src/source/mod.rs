@@ -32,5 +32,5 @@ pub(crate) use leases::{SkippedLeases, lease_book};
 pub(crate) use part::Outcome;
 pub(crate) use raw::{Raw, each_record};
 pub(crate) use stream::{Pending, Reading, Stream};
-pub(crate) use system::locations as system_locations;
+pub(crate) use system::{locations as system_locations, records as system_records};
 pub(crate) use vendors::VendorList;
