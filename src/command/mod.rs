@@ -1,5 +1,7 @@
 //! Floor 8: one file a verb. Here the exit status is decided, and errors become words.
 
+mod config;
+mod configured;
 mod devices;
 mod explain;
 mod output;
@@ -47,6 +49,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Watch(flags) => watch::run(&flags),
         Verb::Rules(flags) => rules::run(&flags),
         Verb::Replay(flags) => replay::run(&flags),
+        Verb::Config(flags) => config::run(&flags),
     }
     .into()
 }

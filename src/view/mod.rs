@@ -3,6 +3,7 @@
 //!
 //! Whatever came from the network or from a log is escaped for the place where it is shown.
 
+mod config;
 mod csv;
 mod devices;
 mod escape;
@@ -21,6 +22,7 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 
+pub(crate) use config::Configuration;
 pub(crate) use devices::Devices;
 pub(crate) use escape::terminal as for_terminal;
 pub(crate) use explain::{Explainer, explain_leases};
