@@ -25,6 +25,7 @@ use crate::model::{
     Clock, Direction, Interface, LossKind, Notice, Observation, RuleId, SourceName, Timestamp,
     Tuple, Verdict,
 };
+use crate::settings::Retention;
 use crate::settings::{Settings, Window};
 
 const START: Timestamp = Timestamp::from_seconds(1_700_000_000);

@@ -17,8 +17,9 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::changes::{Changes, HISTORY, Unseen, minute};
 use super::retention::{Keeper, with_slack};
 use super::rows::{self, Known};
-use super::{FILE, Retention, StoreError, schema};
+use super::{FILE, StoreError, schema};
 use crate::model::Timestamp;
+use crate::settings::Retention;
 
 /// Batches that wait for the thread.
 const QUEUE: usize = 4;

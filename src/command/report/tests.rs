@@ -10,8 +10,9 @@ use super::*;
 use crate::attribution::leases::LeaseBook;
 use crate::engine::{Engine, Input, traffic};
 use crate::model::{LossKind, SourceName};
+use crate::settings::Retention;
 use crate::settings::flags::{Flags as Line, Verb};
-use crate::store::{Gatherer, Retention, Writer};
+use crate::store::{Gatherer, Writer};
 
 const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
 

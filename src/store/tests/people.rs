@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::engine::DeviceState;
 use crate::model::{Mac, Outcome, Response, ResponseKind};
+use crate::settings::Retention;
 use crate::store::changes::{Identity, Sighting, Translation};
 
 fn ip(text: &str) -> IpAddr {

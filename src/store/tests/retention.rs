@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::Outcome;
+use crate::settings::Retention;
 use crate::store::changes::{AttemptKey, Ended, Identity, MinuteKey, Row, Tally, Unseen};
 use crate::store::retention::Keeper;
 

@@ -8,8 +8,9 @@ use super::*;
 use crate::attribution::leases::LeaseBook;
 use crate::engine::{Input, traffic};
 use crate::model::{LossKind, SourceName};
+use crate::settings::Retention;
 use crate::settings::Settings;
-use crate::store::{Asked, Gatherer, Retention, Writer};
+use crate::store::{Asked, Gatherer, Writer};
 
 const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
 const TOP: usize = 10;
