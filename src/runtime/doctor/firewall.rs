@@ -7,10 +7,9 @@ use serde_json::Value;
 
 use super::{listed, saved_of};
 use crate::model::Process;
-use crate::netfilter::{Claim, Error, Survey, status};
+use crate::netfilter::{Claim, Error, Status, Survey};
 use crate::ruleset::{Manager, Saved, has_own_nft_rules, has_own_rules, held_back, managers};
 use crate::settings::Ports;
-use crate::settings::rules::{BackendChoice, PartialRules};
 use crate::view::Check;
 
 /// What systemd starts at boot to load /etc/nftables.conf.
@@ -47,6 +46,24 @@ impl Trouble {
     }
 }
 
+/// One of the kernel's firewalls, by the program that shows its rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Nft,
+    IptablesNft,
+    IptablesLegacy,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nft => "nft",
+            Self::IptablesNft => "iptables (nf_tables)",
+            Self::IptablesLegacy => "iptables (legacy)",
+        }
+    }
+}
+
 /// Our rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ours {
@@ -64,9 +81,8 @@ pub(super) struct Facts {
     iptables_trouble: Vec<Trouble>,
     managers: Vec<Manager>,
     is_loaded_at_boot: bool,
-    has_nft_rules: bool,
-    has_iptables_rules: bool,
-    has_legacy_rules: bool,
+    /// Which of the kernel's firewalls hold rules of others.
+    kinds: Vec<Kind>,
     ours: Vec<Ours>,
     /// Why ours cannot be read.
     ours_trouble: Option<Trouble>,
@@ -78,7 +94,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn gather(survey: &Survey) -> Self {
+    pub(super) fn gather(survey: &Survey, status: &Result<Status, Error>) -> Self {
         let all = saved_of(survey, None);
         let modern = saved_of(survey, Some(false));
         let legacy = saved_of(survey, Some(true));
@@ -103,14 +119,19 @@ impl Facts {
                 .collect(),
             managers: managers(nft, &saved),
             is_loaded_at_boot: NFTABLES_SERVICE.iter().any(|it| Path::new(it).is_symlink()),
-            has_nft_rules: has_own_nft_rules(nft, &modern),
-            has_iptables_rules: any(&modern),
-            has_legacy_rules: any(&legacy),
+            kinds: [
+                (Kind::Nft, has_own_nft_rules(nft, &modern)),
+                (Kind::IptablesNft, any(&modern)),
+                (Kind::IptablesLegacy, any(&legacy)),
+            ]
+            .into_iter()
+            .filter_map(|(kind, has_rules)| has_rules.then_some(kind))
+            .collect(),
             watch: Claim::holder(),
             held_back: held_back(nft, &all, &Ports::default()),
             ..Self::default()
         };
-        match status(BackendChoice::Auto, &PartialRules::default()) {
+        match status {
             Ok(status) => {
                 facts.ours = status
                     .installed
@@ -124,9 +145,9 @@ impl Facts {
                             .collect(),
                     })
                     .collect();
-                facts.earlier = status.earlier.into_iter().map(|it| it.chain).collect();
+                facts.earlier = status.earlier.iter().map(|it| it.chain.clone()).collect();
             }
-            Err(error) => facts.ours_trouble = Some(Trouble::of(&error)),
+            Err(error) => facts.ours_trouble = Some(Trouble::of(error)),
         }
         facts
     }
@@ -204,8 +225,7 @@ impl Facts {
                 "leave one of them: systemctl disable --now the other's service",
             );
         }
-        let has_rules = self.has_nft_rules || self.has_iptables_rules || self.has_legacy_rules;
-        match (names.as_slice(), has_rules) {
+        match (names.as_slice(), !self.kinds.is_empty()) {
             ([], true) => Check::ok(
                 ID,
                 "rules made by hand, or by a program that is not known here",
@@ -220,25 +240,18 @@ impl Facts {
         if !self.can_ask() {
             return unknown(ID, "which of the kernel's firewalls hold rules");
         }
-        match (
-            self.has_nft_rules || self.has_iptables_rules,
-            self.has_legacy_rules,
-        ) {
-            (true, true) => Check::warn(
+        let is_legacy = self.kinds.contains(&Kind::IptablesLegacy);
+        if is_legacy && self.kinds.len() > 1 {
+            return Check::warn(
                 ID,
                 "rules are in nf_tables and in iptables-legacy: both decide, and each shows only its own",
                 "see both: nft list ruleset; iptables-legacy-save; then move to one (update-alternatives --config iptables)",
-            ),
-            (false, true) => Check::ok(ID, "rules are in iptables (legacy) alone"),
-            (true, false) if self.has_iptables_rules && self.has_nft_rules => Check::ok(
-                ID,
-                "rules are in nft and in iptables (nf_tables): nft list ruleset shows all",
-            ),
-            (true, false) if self.has_iptables_rules => {
-                Check::ok(ID, "rules are in iptables (nf_tables)")
-            }
-            (true, false) => Check::ok(ID, "rules are in nft"),
-            (false, false) => Check::ok(ID, "no rules but ours"),
+            );
+        }
+        let names: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
+        match names.as_slice() {
+            [] => Check::ok(ID, "no rules but ours"),
+            names => Check::ok(ID, format!("rules are in {}", names.join(" and in "))),
         }
     }
 
@@ -392,15 +405,11 @@ mod tests {
             it.is_loaded_at_boot = true;
         };
         assert_eq!(of(id, boot), Warn);
-        let kinds = |nft, legacy| {
-            of("firewall.kinds", |it| {
-                it.has_nft_rules = nft;
-                it.has_legacy_rules = legacy;
-            })
-        };
-        assert_eq!(kinds(true, true), Warn);
-        assert_eq!(kinds(true, false), Ok);
-        assert_eq!(kinds(false, true), Ok);
+        let kinds = |kinds: &[Kind]| of("firewall.kinds", |it| it.kinds = kinds.to_vec());
+        assert_eq!(kinds(&[Kind::Nft, Kind::IptablesLegacy]), Warn);
+        assert_eq!(kinds(&[Kind::IptablesNft, Kind::IptablesLegacy]), Warn);
+        assert_eq!(kinds(&[Kind::Nft, Kind::IptablesNft]), Ok);
+        assert_eq!(kinds(&[Kind::IptablesLegacy]), Ok);
     }
 
     #[test]

@@ -233,8 +233,8 @@ mod tests {
     fn translation_is_missed_only_where_it_is_needed() {
         let of = |nat, has_private| {
             let facts = Facts {
-                nat,
                 has_private,
+                nat,
                 ..good()
             };
             status(&facts.judge(), "gateway.nat")

@@ -129,8 +129,8 @@ fn all(file: &str, folder: &str) -> String {
 
 /// What the last line `name=value` says.
 fn value(text: &str, name: &str) -> Option<String> {
-    let lines = text.lines().filter_map(|line| line.trim().split_once('='));
-    let found = lines.filter(|(own, _)| own.trim() == name).last();
+    let mut lines = text.lines().filter_map(|line| line.trim().split_once('='));
+    let found = lines.rfind(|(own, _)| own.trim() == name);
     found.map(|(_, value)| value.trim().to_lowercase())
 }
 

@@ -21,8 +21,9 @@ use std::path::Path;
 
 use crate::engine::Input;
 use crate::model::{Timestamp, Topology};
-use crate::netfilter::{Survey, survey};
+use crate::netfilter::{Survey, status, survey};
 use crate::ruleset::Saved;
+use crate::settings::rules::{BackendChoice, PartialRules};
 use crate::source::inventory::{Inventory, Options};
 use crate::sys::capabilities::Capabilities;
 use crate::view::Check;
@@ -36,6 +37,7 @@ pub(crate) fn examine(folder: &Path, now: Timestamp) -> Vec<Check> {
     let mut checks = Vec::new();
     let rights = Capabilities::of_this_thread().ok();
     let survey = survey();
+    let status = status(BackendChoice::Auto, &PartialRules::default());
     let (topology, inventory) = match network(now) {
         Ok(found) => found,
         Err(error) => {
@@ -46,8 +48,8 @@ pub(crate) fn examine(folder: &Path, now: Timestamp) -> Vec<Check> {
     };
     checks.push(sources::judge_rights(rights));
     checks.extend(gateway::Facts::gather(&topology, &survey).judge());
-    checks.extend(firewall::Facts::gather(&survey).judge());
-    checks.extend(sources::Facts::gather(&topology, rights).judge());
+    checks.extend(firewall::Facts::gather(&survey, &status).judge());
+    checks.extend(sources::Facts::gather(&topology, rights, status.as_ref().ok()).judge());
     checks.extend(leases::Facts::gather(inventory, now).judge());
     checks.extend(logs::Facts::gather().judge());
     checks.extend(bypass::Facts::gather(&topology, &survey).judge());

@@ -12,6 +12,7 @@ use std::os::fd::AsRawFd;
 
 use super::{files, listed};
 use crate::model::{SourceName, Topology};
+use crate::netfilter::Status;
 use crate::settings::rules::GROUP;
 use crate::source::live::{self, LiveError, Options};
 use crate::sys;
@@ -20,6 +21,9 @@ use crate::view::Check;
 
 /// Multicast groups of conntrack: new, updated, destroyed (`NF_NETLINK_CONNTRACK_*`).
 const CONNTRACK: u32 = 1 | 2 | 4;
+
+/// A group that nobody uses.
+const UNUSED_GROUP: u16 = 65_500;
 
 /// Whether the thread may do what the watch needs; each capability by itself.
 pub(super) fn judge_rights(rights: Option<Capabilities>) -> Check {
@@ -87,12 +91,16 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn gather(topology: &Topology, rights: Option<Capabilities>) -> Self {
+    pub(super) fn gather(
+        topology: &Topology,
+        rights: Option<Capabilities>,
+        status: Option<&Status>,
+    ) -> Self {
         let on = |name: &str| files::is_on(&format!("net/netfilter/{name}"));
         // Told to whoever listens: 2 is on demand, and 0 never.
         let events = on("nf_conntrack_events");
         Self {
-            group: group(),
+            group: group(status),
             ring: ring(),
             // The setting that lets other namespaces log is the first namespace's alone.
             logs_here: on("nf_log_all_netns").is_some(),
@@ -228,23 +236,24 @@ impl Facts {
     }
 }
 
-/// Binds the group for a moment: what its rules send meanwhile nobody would have read.
-fn group() -> Group {
+/// Who reads the group of the rules. Whether NFLOG works is tried with a group that nobody uses: to hold
+/// the real one, if only for a moment, could keep a watch from starting.
+fn group(status: Option<&Status>) -> Group {
+    let reader = status
+        .and_then(|status| status.group.as_ref())
+        .and_then(|group| group.reader.as_ref());
+    if let Some(reader) = reader {
+        return match &reader.process {
+            Some(process) => Group::Taken(process.to_string(), process.name == "smtpwatch"),
+            None => Group::Taken("a program that cannot be found".to_owned(), false),
+        };
+    }
     let options = Options {
-        group: GROUP,
+        group: UNUSED_GROUP,
         ..Options::default()
     };
     match live::open(&SourceName::Nflog, &options) {
         Ok(_) => Group::Free,
-        Err(LiveError::Nflog(sys::nflog::Error::Taken { holder, .. })) => {
-            let process = holder.as_ref().and_then(|holder| holder.process.as_ref());
-            match process {
-                Some((pid, name)) => {
-                    Group::Taken(format!("{name} (pid {pid})"), name == "smtpwatch")
-                }
-                None => Group::Taken("a program that cannot be found".to_owned(), false),
-            }
-        }
         Err(LiveError::Nflog(sys::nflog::Error::NotPermitted { .. })) => Group::NotPermitted,
         Err(error) => Group::Broken(error.to_string()),
     }

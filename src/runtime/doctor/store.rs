@@ -19,7 +19,7 @@ enum Folder {
     Missing,
     /// It is there, with these permissions.
     There(u32),
-    NoFolder,
+    NotOne,
     Unreadable(String),
 }
 
@@ -40,7 +40,7 @@ impl Facts {
     pub(super) fn gather(path: &Path) -> Self {
         let folder = match path.metadata() {
             Ok(it) if it.is_dir() => Folder::There(it.permissions().mode() & 0o7777),
-            Ok(_) => Folder::NoFolder,
+            Ok(_) => Folder::NotOne,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Folder::Missing,
             Err(error) => Folder::Unreadable(error.to_string()),
         };
@@ -84,7 +84,7 @@ impl Facts {
                 format!("chmod 0750 {path}"),
             ),
             Folder::There(mode) => Check::ok(ID, format!("{path}, mode {mode:04o}")),
-            Folder::NoFolder => Check::fail(
+            Folder::NotOne => Check::fail(
                 ID,
                 format!("{path} is no directory"),
                 "move it away, or give another: smtpwatch watch --state-dir DIR",
@@ -167,7 +167,7 @@ mod tests {
             assert_eq!(of(id, |it| it.folder = Folder::There(mode)), Warn);
         }
         assert_eq!(of(id, |it| it.folder = Folder::Missing), Fine);
-        assert_eq!(of(id, |it| it.folder = Folder::NoFolder), Fail);
+        assert_eq!(of(id, |it| it.folder = Folder::NotOne), Fail);
         let denied = Folder::Unreadable("denied".to_owned());
         assert_eq!(of(id, |it| it.folder = denied), Warn);
     }
@@ -197,6 +197,6 @@ mod tests {
         assert!(matches!(facts.history, Some(Err(_))), "{facts:?}");
         let kept = fs::read_to_string(path.join(FILE)).unwrap();
         assert_eq!(kept, "no database");
-        assert_eq!(Facts::gather(&path.join(FILE)).folder, Folder::NoFolder);
+        assert_eq!(Facts::gather(&path.join(FILE)).folder, Folder::NotOne);
     }
 }

@@ -11,7 +11,7 @@ use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use super::netlink::Socket;
 use crate::model::Interface;
 
-/// Attributes of a link (linux/if_link.h).
+/// Attributes of a link (`linux/if_link.h`).
 const HEADER: usize = 16;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MASTER: u16 = 10;
@@ -23,7 +23,7 @@ const IFLA_XDP_ATTACHED: u16 = 2;
 const TYPE: u16 = 0x3fff;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWRULE: u16 = 32;
-/// Rules that every kernel has: local, main, default (net/ipv4/fib_rules.c).
+/// Rules that every kernel has: local, main, default (`net/ipv4/fib_rules.c`).
 const USUAL: [u32; 3] = [0, 32_766, 32_767];
 /// Interfaces and rules that are kept.
 const MAX: usize = 4096;
