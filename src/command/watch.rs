@@ -223,6 +223,7 @@ fn options(settings: &Settings, flags: &Flags, rules: Option<&Rules>) -> Options
         tags: settings_tags(flags),
         zone: flags.timezone.clone(),
         resume_at: Vec::new(),
+        opens_attempts: false,
     }
 }
 
