@@ -274,7 +274,7 @@ pub fn items(datagram: &[u8]) -> impl Iterator<Item = Item> {
             DELETE => Change::Destroy,
             _ => return Some(Item::Other),
         };
-        Some(event(change, message.attributes()))
+        Some(event(change, &message.attributes()))
     })
 }
 
@@ -287,7 +287,7 @@ fn answer(message: &Message<'_>) -> Item {
 }
 
 /// Reads what is known of an entry, in whatever order it comes; of what comes twice the first counts.
-fn event(change: Change, attributes: Attributes<'_>) -> Item {
+fn event(change: Change, attributes: &Attributes<'_>) -> Item {
     let ends = |kind| attributes.get(kind).map(|tuple| ends(&tuple));
     let (original, reply) = match (ends(CTA_TUPLE_ORIG), ends(CTA_TUPLE_REPLY)) {
         (Some(Ends::Tcp(original)), Some(Ends::Tcp(reply))) => (original, reply),
