@@ -197,9 +197,11 @@ impl Who {
         }
     }
 
-    /// Who sent a packet at `time`, in the time of day.
+    /// Who sent a packet at `time`, in the time of day. Where the record names no interface it came in
+    /// by the one that its source is behind.
     pub fn origin(&self, observation: &Observation, time: Timestamp) -> Origin {
         let address = observation.tuple.source;
+        let observation = &self.with_interface(observation);
         // What bears the machine's own address is counted as its own, and never scores.
         let segment = self
             .territory
@@ -214,6 +216,18 @@ impl Who {
         } else {
             self.of_interface(segment, observation, time)
         }
+    }
+
+    /// What connection tracking tells names no interface.
+    fn with_interface(&self, observation: &Observation) -> Observation {
+        let mut observation = *observation;
+        if observation.interface.is_empty()
+            && let Some(territory) = &self.territory
+            && let Some(place) = territory.place(observation.tuple.source)
+        {
+            observation.interface = place;
+        }
+        observation
     }
 
     /// What else is known of the device with `identity`, which sent from `address` at `time`, in the

@@ -29,6 +29,8 @@ pub struct Territory {
     wide: Networks,
     own: HashSet<IpAddr, FixedState>,
     segments: HashMap<Interface, Segment, FixedState>,
+    /// The interface that each network is behind; none where it is behind several.
+    places: Prefixes<Option<Interface>>,
     next_hops: HashSet<(Interface, IpAddr), FixedState>,
 }
 
@@ -48,9 +50,15 @@ pub struct Segment {
 struct Family {
     /// Whether sources that are not behind the interface are forged.
     is_closed: bool,
-    /// The lengths of the networks below, the longest first.
+    networks: Prefixes<Reach>,
+}
+
+/// Networks, and something about each.
+#[derive(Clone, Debug)]
+struct Prefixes<T> {
+    /// The lengths of the networks, the longest first.
     lengths: Vec<u8>,
-    networks: HashMap<IpNet, Reach, FixedState>,
+    networks: HashMap<IpNet, T, FixedState>,
 }
 
 /// How an address behind an interface is reached.
@@ -98,7 +106,7 @@ impl Territory {
                     .chain(loopback()),
             )
         };
-        let segments = topology
+        let segments: HashMap<Interface, Segment, FixedState> = topology
             .links
             .iter()
             .map(|link| {
@@ -106,7 +114,7 @@ impl Territory {
                 let (v4, v6) = (family(true), family(false));
                 let segment = Segment {
                     has_link_layer: link.has_link_layer,
-                    is_placed: !(v4.lengths.is_empty() && v6.lengths.is_empty()),
+                    is_placed: !(v4.networks.is_empty() && v6.networks.is_empty()),
                     v4,
                     v6,
                 };
@@ -128,6 +136,7 @@ impl Territory {
             lan,
             wide,
             own,
+            places: places(&segments, state),
             segments,
             next_hops: collect(
                 state,
@@ -171,6 +180,12 @@ impl Territory {
         self.segments.get(&interface)
     }
 
+    /// The interface that `address` is behind, by the longest prefix, for records that name none; none
+    /// where it is behind several, or behind none but by a default route.
+    pub fn place(&self, address: IpAddr) -> Option<Interface> {
+        self.places.longest(address).copied()?
+    }
+
     /// Whether the routing table names `address` behind `interface` as a router.
     pub fn is_next_hop(&self, interface: Interface, address: IpAddr) -> bool {
         self.next_hops.contains(&(interface, address))
@@ -194,11 +209,7 @@ impl Segment {
         if self.has_link_layer && is_link_local(address) {
             return Some(&Reach::OnLink);
         }
-        let family = self.family(address);
-        family.lengths.iter().find_map(|&length| {
-            let network = IpNet::new(address, length).ok()?.trunc();
-            family.networks.get(&network)
-        })
+        self.family(address).networks.longest(address)
     }
 
     /// Whether a source that is not behind this interface is forged. It is not told of the interface
@@ -250,9 +261,6 @@ impl Family {
                 _ => {}
             }
         }
-        let mut lengths: Vec<u8> = networks.keys().map(IpNet::prefix_len).collect();
-        lengths.sort_unstable_by(|a, b| b.cmp(a));
-        lengths.dedup();
         let private = Networks::private();
         let is_private = || {
             networks
@@ -263,10 +271,50 @@ impl Family {
         Self {
             is_closed: !defaults.carries(interface, is_v4)
                 && (!defaults.tell_nothing || is_private()),
-            lengths,
-            networks,
+            networks: Prefixes::new(networks),
         }
     }
+}
+
+impl<T> Prefixes<T> {
+    fn new(networks: HashMap<IpNet, T, FixedState>) -> Self {
+        let mut lengths: Vec<u8> = networks.keys().map(IpNet::prefix_len).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        lengths.dedup();
+        Self { lengths, networks }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.networks.is_empty()
+    }
+
+    /// What is said about the longest of those that hold `address`.
+    fn longest(&self, address: IpAddr) -> Option<&T> {
+        self.lengths.iter().find_map(|&length| {
+            let network = IpNet::new(address, length).ok()?.trunc();
+            self.networks.get(&network)
+        })
+    }
+}
+
+/// Where each network is.
+fn places(
+    segments: &HashMap<Interface, Segment, FixedState>,
+    state: &FixedState,
+) -> Prefixes<Option<Interface>> {
+    let mut places: HashMap<IpNet, Option<Interface>, FixedState> =
+        HashMap::with_hasher(state.clone());
+    for (&interface, segment) in segments {
+        for family in [&segment.v4, &segment.v6] {
+            for &network in family.networks.networks.keys() {
+                places
+                    .entry(network)
+                    .and_modify(|place| *place = None)
+                    .or_insert(Some(interface));
+            }
+        }
+    }
+    Prefixes::new(places)
 }
 
 /// Which interfaces lead to the Internet.
@@ -590,5 +638,42 @@ mod tests {
         assert_eq!(lan.reach(ip("11.0.0.1")), None);
         assert!(territory.is_next_hop(interface("lan0"), ip("10.0.0.3")));
         assert!(!territory.is_next_hop(interface("wan0"), ip("10.0.0.3")));
+    }
+
+    #[test]
+    fn an_address_is_behind_the_interface_with_its_longest_prefix() {
+        let topology = topology(
+            &[
+                "lan0 10.0.0.1/8",
+                "lan0 2001:db8:1::1/64",
+                "lan1 10.20.0.1/16",
+                "lan2 192.168.1.1/24",
+                "lan3 192.168.1.2/24",
+                "wan0 203.0.113.5/24",
+            ],
+            &[
+                "0.0.0.0/0 wan0 203.0.113.1",
+                "172.16.0.0/16 lan1 10.20.0.9",
+                "fe80::/64 lan0",
+            ],
+        );
+        let territory = territory(&topology, &Settings::default());
+        for (address, place) in [
+            ("10.1.1.1", Some("lan0")),
+            ("2001:db8:1::7", Some("lan0")),
+            ("10.20.1.1", Some("lan1")),
+            ("172.16.5.5", Some("lan1")),
+            ("203.0.113.7", Some("wan0")),
+            // Two have it, each has one, nobody has.
+            ("192.168.1.7", None),
+            ("fe80::7", None),
+            ("8.8.8.8", None),
+        ] {
+            assert_eq!(
+                territory.place(ip(address)),
+                place.map(interface),
+                "{address}"
+            );
+        }
     }
 }

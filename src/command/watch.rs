@@ -224,6 +224,7 @@ fn options(config: &Resolved, flags: &Flags, rules: Option<&Rules>) -> Options {
         tags: settings_tags(flags),
         zone: config.zone().cloned(),
         resume_at: Vec::new(),
+        opens_attempts: false,
     }
 }
 

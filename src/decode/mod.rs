@@ -6,6 +6,7 @@
 
 pub mod capture;
 pub mod clock;
+pub mod conntrack;
 pub mod dhcp_lease;
 pub mod flows;
 pub mod hosts;
@@ -13,6 +14,7 @@ mod icmp;
 pub mod journal;
 pub mod kernel_log;
 pub mod kmsg;
+pub mod netlink;
 pub mod nflog;
 pub mod packet;
 pub mod stamp;

@@ -2,7 +2,7 @@
 //! never reset: others may watch them, too.
 
 use super::kernel::{Kernel, KernelError, Step, TABLE};
-use crate::sys::netlink_message::Message;
+use crate::decode::netlink::Message;
 use crate::sys::nftables::{GET_OBJECT, Request};
 
 /// `NFTA_OBJ_TABLE`, `_NAME`, `_TYPE`, `_DATA`, and the type of counters (`NFT_OBJECT_COUNTER`).

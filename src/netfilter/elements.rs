@@ -11,8 +11,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::kernel::{Kernel, KernelError, Step, TABLE, name};
+use crate::decode::netlink::Attribute;
 use crate::model::{Interface, Mac};
-use crate::sys::netlink_message::Attribute;
 use crate::sys::nftables::{
     DATA_VALUE, ELEMENT_KEY, Failure, GET_ELEMENTS, GET_SET, LIST_ELEMENTS, LIST_SET, LIST_TABLE,
     Operation, Place, RawElement, Request,
@@ -426,8 +426,8 @@ mod tests {
         QUARANTINE6, RULESET, elements, in_namespace, nft, run,
     };
     use super::*;
+    use crate::decode::netlink::{Attributes, building::attribute};
     use crate::sys::capabilities::{Capability, drop_from_this_thread};
-    use crate::sys::netlink_message::{Attributes, building::attribute};
 
     const FEW: Set<Mac> = Set::new(c"few");
     const ADDRESSES: Set<Ipv4Addr> = Set::new(c"addresses");

@@ -8,8 +8,8 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use super::kernel::{KernelError, Step, TABLE};
+use crate::decode::netlink::{Malformed, Message, messages};
 use crate::model::Process;
-use crate::sys::netlink_message::{Malformed, Message, messages};
 use crate::sys::nftables::{DELETE_ELEMENT, INET, NEW_ELEMENT, Notifications, SUBSYSTEM};
 
 /// What the queue holds until it is read; a transaction of 10,000 elements fits.
@@ -231,8 +231,8 @@ mod tests {
     use super::super::testing::QUARANTINE_MAC;
     use super::super::testing::{RULESET, in_namespace, nft, run};
     use super::*;
+    use crate::decode::netlink::building::{attribute, message};
     use crate::model::{Interface, Mac};
-    use crate::sys::netlink_message::building::{attribute, message};
     use crate::sys::readiness::Readiness;
 
     /// The one change that waits.

@@ -4,7 +4,7 @@
 //! Pure: reads one message, never panics. Who asked for what is matched by the sequence number,
 //! which is not done here.
 
-use super::netlink_message::{Attributes, Message, aligned, u32_at};
+use crate::decode::netlink::{Attributes, Message, aligned, u32_at};
 
 /// `NLMSG_ERROR` and `NLMSG_DONE` (linux/netlink.h).
 const ERROR: u16 = 2;
@@ -83,9 +83,9 @@ pub(crate) fn verdict(message: &Message<'_>) -> Option<Verdict> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::netlink_message::building::{attribute, message};
-    use super::super::netlink_message::messages;
     use super::*;
+    use crate::decode::netlink::building::{attribute, message};
+    use crate::decode::netlink::messages;
 
     fn verdict_of(bytes: &[u8]) -> Option<Verdict> {
         verdict(&messages(bytes).next().unwrap().unwrap())

@@ -6,8 +6,9 @@
 
 pub(crate) mod capabilities;
 pub(crate) mod clock;
+pub(crate) mod conntrack;
 mod ext_ack;
-pub(crate) mod netlink_message;
+mod netfilter_socket;
 pub(crate) mod nflog;
 pub(crate) mod nftables;
 pub(crate) mod packet;

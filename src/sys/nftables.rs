@@ -1,26 +1,27 @@
 //! A netlink socket to `nf_tables`: batches of set elements sent whole, dumps, notifications.
 //!
 //! libmnl holds the socket, libnftnl writes the batch; answers are read by
-//! [`netlink_message`](super::netlink_message). The kernel has answered a request when sending it
+//! [`netlink`](crate::decode::netlink). The kernel has answered a request when sending it
 //! returns (`nfnetlink_rcv` runs in the sender's context), so nothing here ever blocks. The socket
 //! stays in the network namespace in which it was opened. What elements and tables stand for is
 //! not known here.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_void};
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::iter;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
 use mnl::mnl_sys;
 use nftnl::nftnl_sys;
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{RcvBufForce, SndBufForce};
-use nix::sys::socket::{MsgFlags, NetlinkAddr, recvmsg, sendmsg, setsockopt};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 
 use super::ext_ack::{Refusal, Verdict, verdict};
-use super::netlink_message::{Message, messages};
+use super::netfilter_socket::Socket;
+use crate::decode::netlink::{Message, messages};
 
 /// `NFNL_SUBSYS_NFTABLES`, the upper byte of a message's type.
 pub(crate) const SUBSYSTEM: u16 = 10;
@@ -60,8 +61,6 @@ const _: () = assert!(ELEMENTS_A_MESSAGE * ELEMENT < u16::MAX as usize);
 const MAX_NAME: usize = 256;
 /// Larger than any datagram of the kernel: dumps come in at most 32 KiB, acknowledgements in less.
 const RECEIVE_BUFFER: usize = 64 * 1024;
-/// What any socket's send buffer holds (`net.core.wmem_default` is some 208 KiB).
-const SMALL: usize = 32 * 1024;
 /// libnftnl's numbers of a set's and an element's attributes.
 const TABLE_NAME: u16 = number(nftnl_sys::NFTNL_SET_TABLE);
 const SET_NAME: u16 = number(nftnl_sys::NFTNL_SET_NAME);
@@ -69,112 +68,6 @@ const KEY: u16 = number(nftnl_sys::NFTNL_SET_ELEM_KEY);
 const TIMEOUT: u16 = number(nftnl_sys::NFTNL_SET_ELEM_TIMEOUT);
 /// Room for a request: two headers and two names of at most 256 bytes.
 const MAX_REQUEST: usize = 1024;
-
-/// A socket to the kernel's netfilter subsystems, non-blocking and closed on exec.
-struct Socket(NonNull<mnl_sys::mnl_socket>);
-
-// SAFETY: `mnl_socket` is a descriptor and an address on the heap; libmnl ties it to no thread and
-// keeps no state besides. It is not shared (`Sync`), only moved.
-unsafe impl Send for Socket {}
-
-impl Socket {
-    fn open(groups: u32) -> io::Result<Self> {
-        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: takes two numbers and gives a new socket or null.
-        let raw = unsafe { mnl_sys::mnl_socket_open2(libc::NETLINK_NETFILTER, flags) };
-        let socket = Self(NonNull::new(raw).ok_or_else(io::Error::last_os_error)?);
-        // SAFETY: the socket is open; port 0 lets the kernel choose one.
-        let bound = unsafe { mnl_sys::mnl_socket_bind(socket.0.as_ptr(), groups, 0) };
-        if bound < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(socket)
-    }
-
-    /// Sets one of netlink's own options, which are on or off.
-    fn switch_on(&self, option: i32) -> io::Result<()> {
-        let mut on: i32 = 1;
-        // SAFETY: the socket is open, and the option's value is an int that lives here.
-        let set = unsafe {
-            mnl_sys::mnl_socket_setsockopt(
-                self.0.as_ptr(),
-                option,
-                (&raw mut on).cast::<c_void>(),
-                4,
-            )
-        };
-        if set < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
-    }
-
-    #[cfg(test)]
-    fn port(&self) -> u32 {
-        // SAFETY: reads a number of an open socket.
-        unsafe { mnl_sys::mnl_socket_get_portid(self.0.as_ptr()) }
-    }
-
-    /// Sends all parts as one datagram, however many they are.
-    fn send(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
-        let length = parts.iter().map(|part| part.len()).sum::<usize>();
-        if length > SMALL {
-            // What exceeds the buffer is refused with EMSGSIZE. Without the right to enlarge it
-            // there is none to change rules either.
-            setsockopt(&self.as_fd(), SndBufForce, &length)?;
-        }
-        let address = None::<&NetlinkAddr>;
-        let fd = self.as_fd().as_raw_fd();
-        loop {
-            match sendmsg(fd, parts, &[], MsgFlags::empty(), address) {
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-                Ok(sent) if sent == length => return Ok(()),
-                Ok(_) => return Err(Errno::EMSGSIZE.into()),
-            }
-        }
-    }
-
-    /// Takes the next datagram of the kernel; none where nothing waits.
-    fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
-        loop {
-            let mut parts = [IoSliceMut::new(buffer)];
-            let fd = self.as_fd().as_raw_fd();
-            let received = recvmsg::<NetlinkAddr>(fd, &mut parts, None, MsgFlags::MSG_DONTWAIT);
-            let (length, is_whole, is_kernel) = match received {
-                Ok(received) => (
-                    received.bytes,
-                    !received.flags.contains(MsgFlags::MSG_TRUNC),
-                    received.address.is_some_and(|sender| sender.pid() == 0),
-                ),
-                Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            if !is_kernel {
-                continue;
-            }
-            if !is_whole {
-                return Err(Errno::EMSGSIZE.into());
-            }
-            return Ok(Some(&buffer[..length]));
-        }
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open as long as the socket, which the borrow outlives not.
-        unsafe { BorrowedFd::borrow_raw(mnl_sys::mnl_socket_get_fd(self.0.as_ptr())) }
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        // SAFETY: the socket is open and not used again.
-        unsafe { mnl_sys::mnl_socket_close(self.0.as_ptr()) };
-    }
-}
 
 /// What of a batch the kernel found fault with.
 #[derive(Clone, Debug, PartialEq, Eq)]

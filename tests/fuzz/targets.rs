@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use smtpwatch::attribution::leases::{Basis, LeaseBook};
 use smtpwatch::decode::capture::{self, MAX_WANTED, Reader, Record};
 use smtpwatch::decode::clock::{Anchor, End, Era, Eras, FirstStamps, RecordClock};
+use smtpwatch::decode::conntrack::{self, Change};
 use smtpwatch::decode::dhcp_lease::{self, Lease, Leases};
 use smtpwatch::decode::flows::{self, Format, zeek};
 use smtpwatch::decode::journal::{self, Entry};
@@ -32,13 +33,14 @@ use smtpwatch::settings::{Burst, Limits, Settings, Volume};
 type Target = fn(&[u8]);
 
 /// All targets by name, which is that of their corpus, too.
-pub(crate) const ALL: [(&str, Target); 10] = [
+pub(crate) const ALL: [(&str, Target); 11] = [
     ("kernel_log", kernel_log),
     ("stamp", stamp),
     ("journal_json", journal_json),
     ("journal_export", journal_export),
     ("packet", packet),
     ("nflog", nflog),
+    ("conntrack", conntrack),
     ("capture", capture),
     ("dhcp_lease", dhcp_lease),
     ("engine", engine),
@@ -446,6 +448,55 @@ fn check_segment(segment: &Segment) {
     );
     assert!(!segment.is_syn() || segment.flags.syn() && !segment.flags.ack());
     let _ = (segment.flags.fin(), segment.flags.rst());
+}
+
+/// A datagram from connection tracking, and the same attributes as each kind of event.
+pub(crate) fn conntrack(data: &[u8]) {
+    for item in conntrack::items(data) {
+        if let conntrack::Item::Event(event) = item {
+            check_tracked(&event);
+        }
+    }
+    for (kind, flags) in [(0x100_u16, 0x400_u16), (0x100, 0), (0x102, 0)] {
+        let length = u32::try_from(data.len() + 20).unwrap();
+        let mut datagram = length.to_ne_bytes().to_vec();
+        datagram.extend(kind.to_ne_bytes());
+        datagram.extend(flags.to_ne_bytes());
+        datagram.extend([0; 12]);
+        datagram.extend(data);
+        let all: Vec<conntrack::Item> = conntrack::items(&datagram).collect();
+        assert_eq!(all.len(), 1);
+        if let conntrack::Item::Event(event) = all[0] {
+            check_tracked(&event);
+        }
+        // Whatever is cut off its end, nobody else is named.
+        for end in 20..datagram.len().min(300) {
+            datagram[..4].copy_from_slice(&u32::try_from(end).unwrap().to_ne_bytes());
+            let cut = conntrack::items(&datagram[..end]).next();
+            if let (Some(conntrack::Item::Event(cut)), conntrack::Item::Event(whole)) =
+                (cut, all[0])
+            {
+                assert_eq!((cut.original, cut.reply), (whole.original, whole.reply));
+            }
+        }
+    }
+}
+
+fn check_tracked(event: &conntrack::Event) {
+    assert!(!event.opens() || event.change == Change::New);
+    let outside = event.outside();
+    assert_eq!(outside.source, event.reply.destination);
+    match event.response(FILE_TIME) {
+        Some(response) => {
+            assert_eq!((response.time, response.isn), (FILE_TIME, None));
+            assert_eq!(response.tuple, event.original);
+            assert_eq!(response.outside, Some(outside));
+            assert!(response.bytes.is_none() || event.change == Change::Destroy);
+            let is_handshake = response.kind == ResponseKind::Established;
+            assert!(!is_handshake || event.status.is_assured());
+        }
+        None => assert_ne!(event.change, Change::Destroy),
+    }
 }
 
 /// A netlink datagram of `nfnetlink_log`; and its first bytes as a message's attributes.

@@ -570,3 +570,33 @@ fn reverse_dns_names_what_nothing_else_does_until_the_address_is_anothers() {
         None
     );
 }
+
+/// As connection tracking has it: neither interface nor MAC.
+#[test]
+fn without_an_interface_it_is_the_one_that_the_source_is_behind() {
+    let who = who();
+    for (source, last, with_interface) in [
+        ("192.168.1.10", VICTIM, "lan0"),
+        ("2001:db8:1::10", VICTIM, "lan0"),
+        ("10.20.0.5", ROUTER, "lan0"),
+        ("2001:db8:2:7::5", ROUTER, "lan0"),
+    ] {
+        let named = origin(&who, with_interface, source, last);
+        assert!(
+            named.starts_with("lan0/") || named.contains("behind router"),
+            "{named}"
+        );
+        assert_eq!(origin(&who, "", source, None), named);
+    }
+    assert_eq!(
+        origin(&who, "", "10.77.0.9", None),
+        origin(&who, "wg0", "10.77.0.9", None)
+    );
+    // Nobody has answered for it, nobody has the network, everybody has it, and the machine itself.
+    for source in ["192.168.1.50", "198.51.100.7", "fe80::10", "192.168.1.1"] {
+        assert_eq!(
+            origin(&who, "", source, None),
+            format!("{source} (address)")
+        );
+    }
+}

@@ -1,5 +1,5 @@
 //! Floor 5: what is seen as it happens, through NFLOG, the kernel's ring buffer, the journal, a log that
-//! is followed, or a capture.
+//! is followed, a capture, or connection tracking.
 //!
 //! A source is a descriptor to wait for and a read that never blocks and always ends: it answers what
 //! is there by then, up to a bound, with what was lost on the way. It asks no clock: the time of arrival
@@ -9,6 +9,7 @@
 //! A source belongs to the network namespace of the thread that opens it and has to be read there.
 
 mod capture;
+mod conntrack;
 mod file;
 mod journal;
 mod kmsg;
@@ -30,12 +31,12 @@ const MAX_EVENTS: u64 = 4096;
 /// Why a source cannot be opened, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LiveError {
-    /// It cannot be read yet.
-    #[error("{0} cannot be read yet")]
-    NotYet(SourceName),
     /// Of NFLOG.
     #[error(transparent)]
     Nflog(#[from] sys::nflog::Error),
+    /// Of connection tracking.
+    #[error(transparent)]
+    Conntrack(#[from] sys::conntrack::Error),
     /// The right to read the ring buffer is missing.
     #[error("to read /dev/kmsg needs CAP_SYSLOG: run as root")]
     KmsgNotPermitted,
@@ -141,6 +142,9 @@ pub(crate) struct Options {
     pub(crate) zone: Option<TimeZone>,
     /// How far sources that remember were read by an earlier run ([`Batch::position`]).
     pub(crate) resume_at: Vec<(SourceName, String)>,
+    /// Whether a new connection is an attempt (connection tracking), and not only an answer to one that
+    /// another source has seen.
+    pub(crate) opens_attempts: bool,
 }
 
 impl Options {
@@ -209,6 +213,8 @@ pub(crate) enum Live {
     Journal(Box<journal::Journal>),
     /// A log.
     File(Box<file::Follower>),
+    /// Connection tracking.
+    Conntrack(Box<conntrack::Conntrack>),
 }
 
 /// Opens the source `name`, in the network namespace of this thread. Where it fails the error says
@@ -229,9 +235,7 @@ pub(crate) fn open(name: &SourceName, options: &Options) -> Result<Live, LiveErr
             options,
             options.position_of(name),
         )?)),
-        SourceName::Conntrack => {
-            return Err(LiveError::NotYet(name.clone()));
-        }
+        SourceName::Conntrack => Live::Conntrack(Box::new(conntrack::Conntrack::open(options)?)),
     })
 }
 
@@ -244,6 +248,7 @@ impl Live {
             Self::Nflog(source) => source.read(now, batch),
             Self::Kmsg(source) => source.read(now, batch),
             Self::Capture(source) => source.read(now, batch),
+            Self::Conntrack(source) => source.read(now, batch),
             Self::Journal(source) => source.read(now, batch),
             Self::File(source) => source.read(now, batch),
         }
@@ -255,7 +260,7 @@ impl Live {
         match self {
             Self::Journal(source) => source.text.set_wall_offset(micros),
             Self::File(source) => source.text.set_wall_offset(micros),
-            Self::Nflog(_) | Self::Kmsg(_) | Self::Capture(_) => {}
+            Self::Nflog(_) | Self::Kmsg(_) | Self::Capture(_) | Self::Conntrack(_) => {}
         }
     }
 
@@ -275,7 +280,7 @@ impl Live {
     pub(crate) fn forget_interfaces(&mut self) {
         match self {
             Self::Nflog(source) => source.names.forget(),
-            Self::Kmsg(_) | Self::Journal(_) | Self::File(_) => {}
+            Self::Kmsg(_) | Self::Journal(_) | Self::File(_) | Self::Conntrack(_) => {}
             Self::Capture(source) => source.names.forget(),
         }
     }
@@ -289,6 +294,7 @@ impl AsFd for Live {
             Self::Capture(source) => source.as_fd(),
             Self::Journal(source) => source.as_fd(),
             Self::File(source) => source.as_fd(),
+            Self::Conntrack(source) => source.as_fd(),
         }
     }
 }

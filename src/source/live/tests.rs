@@ -313,6 +313,8 @@ fn assert_from_station(observation: &Observation, source: &str, destination: &st
     assert_eq!((observation.time, observation.clock), (NOW, Clock::Exact));
 }
 
+mod conntrack;
+
 mod nflog {
     use super::*;
 

@@ -17,42 +17,42 @@ const TYPE_MASK: u16 = 0x3fff;
 /// The bytes are no whole netlink message: cut, or with a length that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a netlink message is cut or lies about its length")]
-pub(crate) struct Malformed;
+pub struct Malformed;
 
 /// One netlink message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Message<'a> {
+pub struct Message<'a> {
     /// `nlmsg_type`; of netfilter the subsystem in the upper byte, the message in the lower.
-    pub(crate) kind: u16,
+    pub kind: u16,
     /// `nlmsg_flags`.
-    pub(crate) flags: u16,
+    pub flags: u16,
     /// `nlmsg_seq`: the request's number.
-    pub(crate) sequence: u32,
+    pub sequence: u32,
     /// `nlmsg_pid`: the netlink port of whose request it speaks.
-    pub(crate) port: u32,
+    pub port: u32,
     /// All of it, header included, for offsets count from there.
-    pub(crate) bytes: &'a [u8],
+    pub bytes: &'a [u8],
 }
 
 impl<'a> Message<'a> {
     /// What follows the netlink header.
-    pub(crate) fn payload(&self) -> &'a [u8] {
+    pub fn payload(&self) -> &'a [u8] {
         self.bytes.get(HEADER..).unwrap_or_default()
     }
 
     /// The address family of a netfilter message (`nfgen_family`).
-    pub(crate) fn family(&self) -> Option<u8> {
+    pub fn family(&self) -> Option<u8> {
         self.payload().first().copied()
     }
 
     /// The attributes of a netfilter message; their offsets count from the message's begin.
-    pub(crate) fn attributes(&self) -> Attributes<'a> {
+    pub fn attributes(&self) -> Attributes<'a> {
         Attributes::at(self.bytes, HEADER + NETFILTER_HEADER)
     }
 }
 
 /// The messages of one datagram. After a malformed one nothing more comes.
-pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Message<'_>, Malformed>> {
+pub fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Message<'_>, Malformed>> {
     let mut rest = datagram;
     iter::from_fn(move || {
         if rest.is_empty() {
@@ -84,18 +84,18 @@ fn first(datagram: &[u8]) -> Result<Message<'_>, Malformed> {
 
 /// One attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Attribute<'a> {
+pub struct Attribute<'a> {
     /// Its type, without flags.
-    pub(crate) kind: u16,
+    pub kind: u16,
     /// Its value.
-    pub(crate) value: &'a [u8],
+    pub value: &'a [u8],
     /// Where it begins, counted as in [`Attributes::at`].
-    pub(crate) offset: usize,
+    pub offset: usize,
 }
 
 impl<'a> Attribute<'a> {
     /// What is nested in it; offsets count on from the same begin.
-    pub(crate) fn nested(&self) -> Attributes<'a> {
+    pub fn nested(&self) -> Attributes<'a> {
         Attributes {
             rest: self.value,
             offset: self.offset + ATTRIBUTE_HEADER,
@@ -103,22 +103,22 @@ impl<'a> Attribute<'a> {
     }
 
     /// Where it ends.
-    pub(crate) fn end(&self) -> usize {
+    pub fn end(&self) -> usize {
         self.offset + ATTRIBUTE_HEADER + self.value.len()
     }
 
     /// A number of 32 bits in network order.
-    pub(crate) fn be32(&self) -> Option<u32> {
+    pub fn be32(&self) -> Option<u32> {
         self.value.try_into().ok().map(u32::from_be_bytes)
     }
 
     /// A number of 64 bits in network order.
-    pub(crate) fn be64(&self) -> Option<u64> {
+    pub fn be64(&self) -> Option<u64> {
         self.value.try_into().ok().map(u64::from_be_bytes)
     }
 
     /// The bytes of a text, without the NUL that ends it.
-    pub(crate) fn text(&self) -> &'a [u8] {
+    pub fn text(&self) -> &'a [u8] {
         let end = self.value.iter().position(|&b| b == 0);
         &self.value[..end.unwrap_or(self.value.len())]
     }
@@ -126,14 +126,14 @@ impl<'a> Attribute<'a> {
 
 /// Attributes one after the other. The walk ends where one is cut or shorter than its header.
 #[derive(Clone, Debug)]
-pub(crate) struct Attributes<'a> {
+pub struct Attributes<'a> {
     rest: &'a [u8],
     offset: usize,
 }
 
 impl<'a> Attributes<'a> {
     /// Those that begin at `offset` of `bytes`.
-    pub(crate) fn at(bytes: &'a [u8], offset: usize) -> Self {
+    pub fn at(bytes: &'a [u8], offset: usize) -> Self {
         Self {
             rest: bytes.get(offset..).unwrap_or_default(),
             offset,
@@ -141,7 +141,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// The first of type `kind`.
-    pub(crate) fn get(&self, kind: u16) -> Option<Attribute<'a>> {
+    pub fn get(&self, kind: u16) -> Option<Attribute<'a>> {
         self.clone().find(|attribute| attribute.kind == kind)
     }
 }
@@ -168,7 +168,7 @@ impl<'a> Iterator for Attributes<'a> {
 }
 
 /// `NLMSG_ALIGN` and `NLA_ALIGN`: messages and attributes begin at multiples of four.
-pub(super) fn aligned(length: usize) -> usize {
+pub fn aligned(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
 
@@ -178,7 +178,7 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 /// A number of 32 bits in the machine's order, as netlink headers have them.
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..at.checked_add(4)?)?;
     bytes.try_into().ok().map(u32::from_ne_bytes)
 }
