@@ -37,6 +37,12 @@ impl Conntrack {
         })
     }
 
+    /// Watches `ports` from now on.
+    pub(super) fn watch(&mut self, ports: &Ports) {
+        self.socket.watch(ports.as_slice());
+        self.ports.clone_from(ports);
+    }
+
     pub(super) fn read(&mut self, now: Timestamp, batch: &mut Batch) -> Result<(), LiveError> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let result = self.read_into(&mut buffer, now, batch);

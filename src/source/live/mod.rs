@@ -272,6 +272,7 @@ impl Live {
             Self::Capture(source) => return source.watch(ports),
             Self::Journal(source) => source.text.watch(ports),
             Self::File(source) => source.text.watch(ports),
+            Self::Conntrack(source) => source.watch(ports),
         }
         Ok(())
     }
