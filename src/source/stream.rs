@@ -274,4 +274,68 @@ mod tests {
         assert!(matches!(parts.recv(), Ok((0, Ok(_)))));
         assert!(matches!(parts.recv(), Ok((u64::MAX, Err(_)))));
     }
+
+    /// A SYN comes before what became of it, and both when the connection began.
+    #[test]
+    fn a_log_of_connections_tells_of_a_syn_and_then_of_its_end() {
+        use crate::model::ResponseKind;
+        use std::io::Write;
+
+        let line = |time: &str, port: u16, history: &str| {
+            format!(
+                "{time}\tC1\t192.168.1.23\t{port}\t203.0.113.9\t25\ttcp\tsmtp\t-\t-\t-\tOTH\tT\tF\t0\t{history}\t8\t1369\t7\t5372\t-\n"
+            )
+        };
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        for (time, port, history) in [
+            ("1731500100.5", 1, "ShAdDafF"),
+            ("1731500000.5", 2, "Sr"),
+            ("1731500200.5", 3, "S"),
+            ("1731500300.5", 4, "DadA"),
+        ] {
+            file.write_all(line(time, port, history).as_bytes())
+                .unwrap();
+        }
+        let location = super::super::Location::Named(file.path().to_owned());
+        let input = Input::open(&location, Timestamp::from_seconds(0)).unwrap();
+        let reading = Reading {
+            ports: Ports::default(),
+            zone: TimeZone::UTC,
+            decoder: Decoder::new([]),
+            threads: 2,
+        };
+        let mut stream = Pending::new(input, 0, &reading.zone).start(&reading);
+        let mut told = Vec::new();
+        for evidence in &mut stream {
+            let (tuple, kind) = match evidence {
+                Evidence::Syn(observation) => (observation.tuple, None),
+                Evidence::Response(response) => {
+                    assert_eq!(response.bytes, Some((1369, 5372)));
+                    (response.tuple, Some(response.kind))
+                }
+            };
+            told.push((
+                evidence.time().as_seconds() - 1_731_500_000,
+                tuple.source_port,
+                kind,
+            ));
+        }
+        assert_eq!(
+            told,
+            [
+                (0, 2, None),
+                (0, 2, Some(ResponseKind::Reset)),
+                (100, 1, None),
+                (100, 1, Some(ResponseKind::Established)),
+                (200, 3, None),
+                (200, 3, Some(ResponseKind::TimedOut)),
+            ]
+        );
+        let outcome = stream.into_outcome();
+        assert_eq!(
+            (outcome.kind, outcome.records, outcome.matched),
+            ("zeek", 3, 3)
+        );
+        assert_eq!(outcome.skipped.get("start not seen"), Some(&1));
+    }
 }
