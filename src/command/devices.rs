@@ -3,22 +3,27 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use super::configured::read_or_say;
 use super::output::{deliver, overwrites};
 use super::{FAILED, USAGE, is_broken_pipe, say, say_all, say_skipped};
 use crate::attribution::leases::LeaseBook;
 use crate::engine::Engine;
 use crate::model::Timestamp;
 use crate::runtime::clock;
-use crate::settings::Settings;
-use crate::settings::flags::{Devices as Flags, Format};
+use crate::settings::config::{Key, Origin, Resolved};
+use crate::settings::flags::{Devices as Flags, Format, zone};
 use crate::source::inventory::{Inventory, InventoryError, Options};
 use crate::source::{VendorList, lease_book, names};
 use crate::view::{Devices, Layout};
 
 /// Runs the verb; answers the exit status.
 pub(super) fn run(flags: &Flags) -> u8 {
+    let Some(config) = read_or_say(flags) else {
+        return FAILED;
+    };
+    let leases = &config.config.leases;
     if let Some(output) = &flags.print.output
-        && overwrites(output, &flags.leases)
+        && overwrites(output, leases)
     {
         say(&format!(
             "{}: is an input, and the answer would overwrite it",
@@ -27,19 +32,20 @@ pub(super) fn run(flags: &Flags) -> u8 {
         return USAGE;
     }
     let now = clock::now();
-    let (mut devices, is_whole) = if flags.leases.is_empty() {
-        match live(now) {
+    // Only the command line asks for them alone.
+    let (mut devices, is_whole) = if *config.origin(Key::Leases) == Origin::CommandLine {
+        let (leases, skipped, errors) = lease_book(leases.iter().map(AsRef::as_ref), now);
+        say_all(&errors);
+        say_skipped(&skipped);
+        (Devices::new(&leases, now), errors.is_empty())
+    } else {
+        match live(&config, now) {
             Ok(answer) => answer,
             Err(error) => {
                 say(&error.to_string());
                 return FAILED;
             }
         }
-    } else {
-        let (leases, skipped, errors) = lease_book(flags.leases.iter().map(AsRef::as_ref), now);
-        say_all(&errors);
-        say_skipped(&skipped);
-        (Devices::new(&leases, now), errors.is_empty())
     };
     if flags.names {
         match names::of_addresses(devices.nameless()) {
@@ -55,7 +61,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
         format == Format::Table,
         |to, width| {
             let layout = Layout {
-                zone: flags.zone(),
+                zone: zone(&config),
                 top: usize::MAX,
                 width,
             };
@@ -77,10 +83,10 @@ pub(super) fn run(flags: &Flags) -> u8 {
 }
 
 /// What this machine knows, and whether all of it could be read.
-fn live(now: Timestamp) -> Result<(Devices, bool), InventoryError> {
-    let mut inventory = Inventory::open(&Options::default())?;
+fn live(config: &Resolved, now: Timestamp) -> Result<(Devices, bool), InventoryError> {
+    let mut inventory = Inventory::open(&Options::following(&config.config.leases))?;
     let seed = RandomState::new().hash_one(0);
-    let mut engine = Engine::new(Settings::default(), LeaseBook::default(), seed);
+    let mut engine = Engine::new(config.settings(), LeaseBook::default(), seed);
     for input in inventory.read(now)? {
         engine.handle(input, now);
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::configured::read_or_say;
 use super::output::{Writer, deliver};
 use super::{FAILED, is_broken_pipe, say};
 use crate::decode::flows::Format;
@@ -18,9 +19,12 @@ use crate::view::{Explainer, explain_leases};
 
 /// Runs the verb; answers the exit status.
 pub(super) fn run(flags: &Flags) -> u8 {
+    let Some(config) = read_or_say(flags) else {
+        return FAILED;
+    };
     let explainer = Explainer {
         decoder: Decoder::new(flags.counting.tags()),
-        settings: flags.resolve(),
+        settings: config.settings(),
         as_json: flags.json,
     };
     let explained = deliver(None, false, |to, _| match location(flags) {

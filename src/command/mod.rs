@@ -1,5 +1,7 @@
 //! Floor 8: one file a verb. Here the exit status is decided, and errors become words.
 
+mod config;
+mod configured;
 mod devices;
 mod doctor;
 mod explain;
@@ -49,6 +51,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Rules(flags) => rules::run(&flags),
         Verb::Doctor(flags) => doctor::run(&flags),
         Verb::Replay(flags) => replay::run(&flags),
+        Verb::Config(flags) => config::run(&flags),
     }
     .into()
 }

@@ -3,14 +3,16 @@
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
+use super::configured::read_or_say;
 use super::output::{deliver, overwrites};
 use super::{BLIND, FAILED, INFECTED, USAGE, is_broken_pipe, say, say_all, say_skipped};
 use crate::decode::kernel_log::Decoder;
 use crate::engine::Engine;
 use crate::model::{DeviceId, Timestamp};
 use crate::runtime::{Answer, Offline, clock};
-use crate::settings::flags::{Format, Report as Flags};
-use crate::settings::{STATE_DIR, Settings};
+use crate::settings::Settings;
+use crate::settings::config::Resolved;
+use crate::settings::flags::{Format, Report as Flags, zone};
 use crate::source::{
     InputError, Location, Reading, VendorList, expand, lease_book, system_locations,
 };
@@ -20,7 +22,11 @@ use crate::view::{self, Layout, Report};
 /// Runs the verb; answers the exit status.
 pub(super) fn run(flags: &Flags) -> u8 {
     let now = clock::now();
-    let settings = match flags.resolve(now) {
+    let Some(config) = read_or_say(flags) else {
+        return FAILED;
+    };
+    let leases = &config.config.leases;
+    let settings = match flags.resolve(now, &config) {
         Ok(settings) => settings,
         Err(error) => {
             say(&error.to_string());
@@ -30,7 +36,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
     if let Some(output) = &flags.print.output
         && overwrites(
             output,
-            &[flags.inputs.as_slice(), flags.leases.as_slice()].concat(),
+            &[flags.inputs.as_slice(), leases.as_slice()].concat(),
         )
     {
         say(&format!(
@@ -39,8 +45,8 @@ pub(super) fn run(flags: &Flags) -> u8 {
         ));
         return USAGE;
     }
-    match history(flags) {
-        History::Read(folder) => return of_history(flags, &settings, &folder, now),
+    match history(flags, &config) {
+        History::Read(folder) => return of_history(flags, &config, &settings, &folder, now),
         History::Misused(message) => {
             say(&message);
             return USAGE;
@@ -56,11 +62,11 @@ pub(super) fn run(flags: &Flags) -> u8 {
         errors.push(InputError::NothingHere);
     }
     let (leases, skipped_leases, mut lease_errors) =
-        lease_book(flags.leases.iter().map(AsRef::as_ref), now);
+        lease_book(leases.iter().map(AsRef::as_ref), now);
     errors.append(&mut lease_errors);
     let offline = Offline {
         locations,
-        reading: reading(flags, &settings),
+        reading: reading(flags, &config, &settings),
         leases,
         shows_progress: !flags.quiet,
     };
@@ -77,7 +83,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
         report.notes.lines.iter().for_each(|line| say(line));
         say_passed_over(flags, &answer);
     }
-    finish(flags, &report, &errors)
+    finish(flags, &config, &report, &errors)
 }
 
 /// Names the makers of the devices' network cards.
@@ -102,7 +108,7 @@ enum History {
 }
 
 /// Where to read the history, if that is what is asked for: named, or there where nothing is named.
-fn history(flags: &Flags) -> History {
+fn history(flags: &Flags, config: &Resolved) -> History {
     if !flags.inputs.is_empty() {
         return History::None;
     }
@@ -116,22 +122,25 @@ fn history(flags: &Flags) -> History {
             about_records.join(", ")
         ));
     }
-    let folder = Path::new(STATE_DIR);
+    let Some(folder) = config.state_dir() else {
+        return History::None;
+    };
+    let shown = folder.display();
     let (is_read, told) = match Past::is_there(folder) {
         Ok(true) if about_records.is_empty() => (
             true,
-            format!("reading the history in {STATE_DIR}; give a FILE to read logs"),
+            format!("reading the history in {shown}; give a FILE to read logs"),
         ),
         Ok(true) => (
             false,
             format!(
-                "reading this system's logs, for {} cannot be asked of the history in {STATE_DIR}",
+                "reading this system's logs, for {} cannot be asked of the history in {shown}",
                 about_records.join(", ")
             ),
         ),
         Ok(false) => (
             false,
-            format!("reading this system's logs, for there is no history in {STATE_DIR}"),
+            format!("reading this system's logs, for there is no history in {shown}"),
         ),
         Err(error) => (false, format!("reading this system's logs, for {error}")),
     };
@@ -146,7 +155,13 @@ fn history(flags: &Flags) -> History {
 }
 
 /// The answer that the history in `folder` gives.
-fn of_history(flags: &Flags, settings: &Settings, folder: &Path, now: Timestamp) -> u8 {
+fn of_history(
+    flags: &Flags,
+    config: &Resolved,
+    settings: &Settings,
+    folder: &Path,
+    now: Timestamp,
+) -> u8 {
     let asked = Asked {
         window: settings.window,
         ports: flags.counting.ports().to_vec(),
@@ -171,11 +186,11 @@ fn of_history(flags: &Flags, settings: &Settings, folder: &Path, now: Timestamp)
     if !flags.quiet {
         report.notes.lines.iter().for_each(|line| say(line));
     }
-    finish(flags, &report, &[])
+    finish(flags, config, &report, &[])
 }
 
-fn finish(flags: &Flags, report: &Report, errors: &[InputError]) -> u8 {
-    let printed = print(flags, report);
+fn finish(flags: &Flags, config: &Resolved, report: &Report, errors: &[InputError]) -> u8 {
+    let printed = print(flags, config, report);
     if let Err(error) = &printed
         && !is_broken_pipe(error)
     {
@@ -197,10 +212,10 @@ fn say_passed_over(flags: &Flags, answer: &Answer) {
     }
 }
 
-fn reading(flags: &Flags, settings: &Settings) -> Reading {
+fn reading(flags: &Flags, config: &Resolved, settings: &Settings) -> Reading {
     Reading {
         ports: settings.ports.clone(),
-        zone: flags.zone(),
+        zone: zone(config),
         decoder: Decoder::new(flags.counting.tags()).watching(settings.ports.as_slice()),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
     }
@@ -227,14 +242,14 @@ fn folders_without_logs<'a>(
         })
 }
 
-fn print(flags: &Flags, report: &Report) -> anyhow::Result<()> {
+fn print(flags: &Flags, config: &Resolved, report: &Report) -> anyhow::Result<()> {
     let format = flags.print.format();
     deliver(
         flags.print.output.as_deref(),
         format == Format::Table,
         |to, width| {
             let layout = Layout {
-                zone: flags.zone(),
+                zone: zone(config),
                 top: flags.top,
                 width,
             };

@@ -2,19 +2,25 @@
 
 use std::io;
 
+use super::configured::read_or_say;
 use super::output::{Writer, deliver};
 use super::{FAILED, is_broken_pipe, say};
 use crate::netfilter::{Backend, Claim, Error, Installed, Step, all, status};
 use crate::ruleset;
+use crate::settings::config::Resolved;
 use crate::settings::flags::rules::{Rules as Flags, RulesAction, StatusFormat, WantedRules};
-use crate::settings::rules::{At, BackendChoice, Rules};
+use crate::settings::rules::{At, BackendChoice, PartialRules, Rules};
 use crate::view::RulesStatus;
 
 /// Runs the verb; answers the exit status.
 pub(super) fn run(flags: &Flags) -> u8 {
+    let Some(config) = read_or_say(flags) else {
+        return FAILED;
+    };
+    let asked = |wanted: &WantedRules| Asked::new(wanted, &config);
     let done = match &flags.action {
-        RulesAction::Show { wanted } => show(wanted),
-        RulesAction::Install { wanted, dry_run } => install(wanted, *dry_run),
+        RulesAction::Show { wanted } => show(&asked(wanted)),
+        RulesAction::Install { wanted, dry_run } => install(&asked(wanted), *dry_run),
         RulesAction::Remove { backend, dry_run } => remove(*backend, *dry_run),
         RulesAction::Status {
             wanted,
@@ -22,7 +28,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
             json,
         } => {
             let format = if *json { StatusFormat::Json } else { *format };
-            show_status(wanted, format)
+            show_status(&asked(wanted), format)
         }
     };
     match done {
@@ -34,10 +40,29 @@ pub(super) fn run(flags: &Flags) -> u8 {
     }
 }
 
+/// What is asked of the rules.
+struct Asked {
+    backend: BackendChoice,
+    rules: PartialRules,
+}
+
+impl Asked {
+    fn new(wanted: &WantedRules, config: &Resolved) -> Self {
+        Self {
+            backend: config.config.backend,
+            rules: wanted.rules(config),
+        }
+    }
+
+    fn resolve(&self, at: At) -> Rules {
+        self.rules.clone().resolve(at)
+    }
+}
+
 /// Prints the text that would be loaded where nothing of ours is installed. Asks no firewall where
 /// the backend is named.
-fn show(wanted: &WantedRules) -> anyhow::Result<()> {
-    let is_nft = match wanted.backend {
+fn show(asked: &Asked) -> anyhow::Result<()> {
+    let is_nft = match asked.backend {
         BackendChoice::Nft => true,
         BackendChoice::Iptables => false,
         // Without the right to ask, what would be tried first.
@@ -47,9 +72,9 @@ fn show(wanted: &WantedRules) -> anyhow::Result<()> {
         ),
     };
     let text = if is_nft {
-        ruleset::nft(&wanted.rules().resolve(At::Prerouting))
+        ruleset::nft(&asked.resolve(At::Prerouting))
     } else {
-        let rules = wanted.rules().resolve(At::Forward);
+        let rules = asked.resolve(At::Forward);
         format!("{}{}", by_hand(&rules), ruleset::iptables(&rules))
     };
     print(|to| to.write_all(text.as_bytes()))
@@ -67,9 +92,9 @@ fn by_hand(rules: &Rules) -> String {
     text
 }
 
-fn install(wanted: &WantedRules, is_dry_run: bool) -> anyhow::Result<()> {
-    let backend = Backend::choose(wanted.backend)?;
-    let rules = wanted.rules().resolve(backend.default_at());
+fn install(asked: &Asked, is_dry_run: bool) -> anyhow::Result<()> {
+    let backend = Backend::choose(asked.backend)?;
+    let rules = asked.resolve(backend.default_at());
     if is_dry_run {
         let steps = backend.plan(&rules)?;
         return print(|to| write_steps(&steps, "the rules are there as wanted", to));
@@ -158,8 +183,8 @@ fn remove(choice: BackendChoice, is_dry_run: bool) -> anyhow::Result<()> {
     }
 }
 
-fn show_status(wanted: &WantedRules, format: StatusFormat) -> anyhow::Result<()> {
-    let status = status(wanted.backend, &wanted.rules())?;
+fn show_status(asked: &Asked, format: StatusFormat) -> anyhow::Result<()> {
+    let status = status(asked.backend, &asked.rules)?;
     let shape = RulesStatus::new(&status);
     print(|to| match format {
         StatusFormat::Table => shape.table(to),

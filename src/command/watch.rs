@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 
 use anyhow::{Context, bail};
 
+use super::configured::{self, read_or_say};
 use super::output::deliver;
 use super::{BLIND, FAILED, INFECTED, USAGE, is_broken_pipe, say};
 use crate::attribution::leases::LeaseBook;
@@ -13,22 +14,27 @@ use crate::model::{Interface, SourceName};
 use crate::netfilter::{Backend, Claim, Installed};
 use crate::recording::{Header, Recorder};
 use crate::runtime::clock::LiveClock;
-use crate::runtime::live::{Core, Ended, Ends, Guard, Live, Printed, Shown, Sink, Slots};
+use crate::runtime::live::{Core, Ended, Ends, Guard, Live, Printed, Reloader, Shown, Sink, Slots};
+use crate::settings::config::Resolved;
 use crate::settings::flags::watch::{Format, Mode, Source, Watch as Flags};
+use crate::settings::flags::zone;
 use crate::settings::rules::{Rules, Via};
-use crate::settings::{Limits, Settings};
 use crate::source::inventory::{self, Inventory, Lost};
 use crate::source::live::Options;
-use crate::store::{Gatherer, Retention, Writer};
+use crate::store::{Gatherer, Writer};
 use crate::view::{self, Layout, Report};
 
 /// Runs the verb; answers the exit status.
 pub(super) fn run(flags: &Flags) -> u8 {
-    if flags.source.len() > 1 && flags.source.contains(&Source::Auto) {
+    let Some(config) = read_or_say(flags) else {
+        return FAILED;
+    };
+    let source = &config.config.source;
+    if source.len() > 1 && source.contains(&Source::Auto) {
         say("--source auto is one source: name all that are to be read, or auto alone");
         return USAGE;
     }
-    match watch(flags) {
+    match watch(flags, &config) {
         Ok(status) => status,
         Err(error) => {
             say(&format!("{error:#}"));
@@ -37,24 +43,16 @@ pub(super) fn run(flags: &Flags) -> u8 {
     }
 }
 
-fn watch(flags: &Flags) -> anyhow::Result<u8> {
-    let settings = Settings {
-        limits: Limits::live(),
-        routers: flags.router.clone(),
-        ..flags.counting.settings()
-    };
+fn watch(flags: &Flags, config: &Resolved) -> anyhow::Result<u8> {
+    let settings = config.live_settings();
     let clock = LiveClock::start();
-    let inventory = Inventory::open(&inventory::Options {
-        leases: flags.leases.clone(),
-        searches: flags.leases.is_empty(),
-        ..inventory::Options::default()
-    })?;
+    let inventory = Inventory::open(&inventory::Options::following(&config.config.leases))?;
     // Unknown to whoever chooses the addresses.
     let seed = RandomState::new().hash_one(0);
-    let history = match flags.state_dir() {
+    let history = match config.state_dir() {
         Some(folder) => Some((
             Gatherer::new(),
-            Writer::start(folder, clock.now(), Retention::default())?,
+            Writer::start(folder, clock.now(), config.config.retention)?,
         )),
         None => None,
     };
@@ -68,13 +66,13 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
     let runtime = Live::runtime()?;
     let entered = runtime.enter();
     let ends = Ends::new(flags.time).context("cannot listen to signals")?;
-    let eyes = Eyes::open(flags, &settings)?;
+    let eyes = Eyes::open(flags, config)?;
     let sink = Sink::open(
         shown(flags),
-        flags.zone(),
+        zone(config),
         eyes.title.clone(),
         flags.events(),
-        flags.mode == Mode::Alert,
+        config.config.mode == Mode::Alert,
         flags.quiet,
     )
     .context("cannot open the terminal")?;
@@ -93,9 +91,18 @@ fn watch(flags: &Flags) -> anyhow::Result<u8> {
         unheard: None,
         clock,
         ends,
+        reloader: reloader(flags, config),
     };
     let ended = live.run(&runtime).context("the run ended early")?;
-    conclude(flags, ended)
+    conclude(flags, config, ended)
+}
+
+/// Reads the configuration again, under the same flags.
+fn reloader(flags: &Flags, config: &Resolved) -> Reloader {
+    let flags = flags.clone();
+    Reloader::new(config.clone(), move || {
+        configured::read(&flags).map_err(|errors| configured::told(&errors))
+    })
 }
 
 fn shown(flags: &Flags) -> Shown {
@@ -122,14 +129,15 @@ struct Eyes {
 
 impl Eyes {
     /// Opens what is asked for; of `auto` the best that works here.
-    fn open(flags: &Flags, settings: &Settings) -> anyhow::Result<Self> {
-        if !flags.source.contains(&Source::Auto) {
-            let sources: Vec<SourceName> = flags.source.iter().map(name).collect();
-            return Self::of(&sources, flags, settings);
+    fn open(flags: &Flags, config: &Resolved) -> anyhow::Result<Self> {
+        let asked = &config.config.source;
+        if !asked.contains(&Source::Auto) {
+            let sources: Vec<SourceName> = asked.iter().map(name).collect();
+            return Self::of(&sources, flags, config);
         }
         let mut reasons = Vec::new();
         for source in [SourceName::Nflog, SourceName::Kmsg] {
-            match Self::of(std::slice::from_ref(&source), flags, settings) {
+            match Self::of(std::slice::from_ref(&source), flags, config) {
                 Ok(eyes) => {
                     let why = match reasons.as_slice() {
                         [] => "it loses least, and works here".to_owned(),
@@ -149,10 +157,9 @@ impl Eyes {
         )
     }
 
-    fn of(sources: &[SourceName], flags: &Flags, settings: &Settings) -> anyhow::Result<Self> {
+    fn of(sources: &[SourceName], flags: &Flags, config: &Resolved) -> anyhow::Result<Self> {
         let has = |source| sources.contains(&source);
         let via = Via::of(has(SourceName::Nflog), has(SourceName::Kmsg));
-        let given = flags.rules.partial(&settings.ports);
         let mut names: Vec<SourceName> = Vec::new();
         for source in sources {
             if !names.contains(source) {
@@ -160,12 +167,12 @@ impl Eyes {
             }
         }
         let named: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let slots = |rules: Option<&Rules>| Slots::open(&names, options(settings, flags, rules));
+        let slots = |rules: Option<&Rules>| Slots::open(&names, options(config, flags, rules));
         let mut title = format!("watching {}", named.join(", "));
         let (slots, guard) = match via {
             Some(via) if !flags.rules.no_rules => {
-                let backend = Backend::choose(flags.rules.backend)?;
-                let mut rules = given.resolve(backend.default_at());
+                let backend = Backend::choose(config.config.backend)?;
+                let mut rules = config.rules().resolve(backend.default_at());
                 rules.via = via;
                 let claim = Claim::take()?;
                 // Whoever reads is there before the rules are.
@@ -175,10 +182,10 @@ impl Eyes {
                     backend,
                     &rules,
                     claim,
-                    flags.rules.keep_rules,
-                    flags.rules.max_heals,
+                    config.config.keep,
+                    config.config.max_heals as usize,
                 )?;
-                if installed == Installed::Already && !flags.rules.keep_rules && !flags.quiet {
+                if installed == Installed::Already && !config.config.keep && !flags.quiet {
                     say(
                         "the rules were there already; they are taken away at the end (--keep-rules leaves them)",
                     );
@@ -207,21 +214,15 @@ fn name(source: &Source) -> SourceName {
 }
 
 /// How sources are read: where the rules are ours only what bears their prefix counts.
-fn options(settings: &Settings, flags: &Flags, rules: Option<&Rules>) -> Options {
-    let prefix = match rules {
-        Some(rules) => Some(rules.prefix.as_str().as_bytes().to_vec()),
-        None => flags
-            .rules
-            .prefix
-            .as_ref()
-            .map(|prefix| prefix.as_str().as_bytes().to_vec()),
-    };
+fn options(config: &Resolved, flags: &Flags, rules: Option<&Rules>) -> Options {
+    let prefix = rules.map(|rules| &rules.prefix).or(config.prefix());
+    let prefix = prefix.map(|prefix| prefix.as_str().as_bytes().to_vec());
     Options {
-        ports: settings.ports.clone(),
-        group: rules.map_or(flags.rules.group(), |rules| rules.group),
+        ports: config.config.ports.clone(),
+        group: rules.map_or(config.config.group, |rules| rules.group),
         prefixes: prefix.into_iter().collect(),
         tags: settings_tags(flags),
-        zone: flags.timezone.clone(),
+        zone: config.zone().cloned(),
         resume_at: Vec::new(),
     }
 }
@@ -231,7 +232,7 @@ fn settings_tags(flags: &Flags) -> Vec<Vec<u8>> {
 }
 
 /// The report at the end, and the exit status.
-fn conclude(flags: &Flags, ended: Ended) -> anyhow::Result<u8> {
+fn conclude(flags: &Flags, config: &Resolved, ended: Ended) -> anyhow::Result<u8> {
     let Ended {
         engine,
         sink,
@@ -270,7 +271,7 @@ fn conclude(flags: &Flags, ended: Ended) -> anyhow::Result<u8> {
         }
     };
     if flags.format() == Format::Table && is_read {
-        print(flags, &report)?;
+        print(flags, config, &report)?;
     }
     Ok(status(flags, &report, has_failed))
 }
@@ -288,10 +289,10 @@ fn status(flags: &Flags, report: &Report, has_failed: bool) -> u8 {
     }
 }
 
-fn print(flags: &Flags, report: &Report) -> anyhow::Result<()> {
+fn print(flags: &Flags, config: &Resolved, report: &Report) -> anyhow::Result<()> {
     let printed = deliver(None, true, |to, width| {
         let layout = Layout {
-            zone: flags.zone(),
+            zone: zone(config),
             top: flags.top,
             width,
         };

@@ -1,6 +1,7 @@
 //! The flags of the command line: parsed as they are given, then resolved with the time and the
 //! zone into [`Settings`].
 
+pub mod config;
 pub mod doctor;
 mod replay;
 pub mod rules;
@@ -8,7 +9,7 @@ pub mod watch;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
@@ -17,8 +18,11 @@ use jiff::tz::TimeZone;
 
 pub use replay::Replay;
 
+use self::config::{ConfigFile, Configurable};
+use super::config::{Key, Resolved};
+use super::parse::{Zone, network};
 use super::{Ports, Settings, Window};
-use crate::model::{Networks, Scope, Timestamp};
+use crate::model::{Scope, Timestamp};
 
 /// Finds the machine behind this gateway that sends spam, and says so with evidence.
 #[derive(Debug, Parser)]
@@ -51,6 +55,8 @@ pub enum Verb {
     Doctor(doctor::Doctor),
     /// Run a recorded watch again: the same inputs, and the same events.
     Replay(Replay),
+    /// The configuration: what holds, and where it came from; and whether a file is right.
+    Config(config::Config),
 }
 
 /// The flags of `report`.
@@ -77,7 +83,7 @@ pub struct Report {
     pub state_dir: Option<PathBuf>,
     /// DHCP leases (dnsmasq, ISC dhcpd, Kea) that name the devices; can be given again.
     #[arg(long, value_name = "FILE")]
-    pub leases: Vec<PathBuf>,
+    leases: Vec<PathBuf>,
     /// Count only from this time on: 2026-03-01, "2026-03-01 08:00", RFC 3339, today, yesterday, or an age (90m, 12h, 7d).
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
@@ -91,8 +97,8 @@ pub struct Report {
     #[arg(long, value_enum, default_value_t = Direction::Outbound)]
     pub direction: Direction,
     /// Zone of stamps that name none, and of the times shown [default: the system's].
-    #[arg(long, value_name = "ZONE", value_parser = zone)]
-    pub timezone: Option<TimeZone>,
+    #[arg(long, value_name = "ZONE")]
+    timezone: Option<Zone>,
     /// Rows of the table, and destinations shown for a device.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,
@@ -108,6 +114,9 @@ pub struct Report {
     /// Name the files in folders that were passed over, and why.
     #[arg(long, short, conflicts_with = "quiet")]
     pub verbose: bool,
+    /// The configuration.
+    #[command(flatten)]
+    config: ConfigFile,
 }
 
 /// The flags of `devices`.
@@ -129,11 +138,14 @@ pub struct Devices {
     #[arg(long)]
     pub names: bool,
     /// Zone of the times shown [default: the system's].
-    #[arg(long, value_name = "ZONE", value_parser = zone)]
-    pub timezone: Option<TimeZone>,
+    #[arg(long, value_name = "ZONE")]
+    timezone: Option<Zone>,
     /// How and where to print.
     #[command(flatten)]
     pub print: Print,
+    /// The configuration.
+    #[command(flatten)]
+    config: ConfigFile,
 }
 
 /// The flags of `explain`.
@@ -154,10 +166,13 @@ pub struct Explain {
     /// One JSON object a record.
     #[arg(long)]
     pub json: bool,
+    /// The configuration.
+    #[command(flatten)]
+    config: ConfigFile,
 }
 
 /// What counts as an attempt of the LAN's.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Counting {
     /// An inside network; can be given again [default: the private ranges].
     #[arg(long, value_name = "CIDR", value_parser = network, value_delimiter = ',')]
@@ -195,20 +210,14 @@ impl Counting {
         .filter_map(|(flag, is_given)| is_given.then_some(flag))
     }
 
-    /// The settings that these flags make, the others at their defaults.
-    pub fn settings(&self) -> Settings {
-        let defaults = Settings::default();
-        Settings {
-            ports: Ports::new(self.port.iter().copied()),
-            lan: if self.lan.is_empty() {
-                defaults.lan
-            } else {
-                Networks::new(self.lan.iter().copied())
-            },
-            lan_is_given: !self.lan.is_empty(),
-            gateway: self.gateway.clone(),
-            ..defaults
-        }
+    fn lay_over(&self, resolved: &mut Resolved) {
+        resolved.flag(Key::Ports, some(&self.port), |config, it| {
+            config.ports = Ports::new(it);
+        });
+        resolved.flag(Key::Lan, some(&self.lan), |config, it| config.lan = it);
+        resolved.flag(Key::Gateway, some(&self.gateway), |config, it| {
+            config.gateway = it
+        });
     }
 }
 
@@ -304,14 +313,9 @@ impl Report {
         flags
     }
 
-    /// The zone of stamps and output.
-    pub fn zone(&self) -> TimeZone {
-        or_system(self.timezone.as_ref())
-    }
-
-    /// The settings that these flags make at `now`.
-    pub fn resolve(&self, now: Timestamp) -> Result<Settings, FlagError> {
-        let zone = self.zone();
+    /// The settings that these flags make at `now`, over the configuration that they lie over.
+    pub fn resolve(&self, now: Timestamp, config: &Resolved) -> Result<Settings, FlagError> {
+        let zone = zone(config);
         let time = |flag, given: &Option<String>| match given {
             None => Ok(None),
             Some(given) => time(given, now, &zone)
@@ -333,44 +337,69 @@ impl Report {
         Ok(Settings {
             scope: self.direction.into(),
             window,
-            ..self.counting.settings()
+            ..config.settings()
         })
     }
 }
 
-impl Devices {
-    /// The zone of output.
-    pub fn zone(&self) -> TimeZone {
-        or_system(self.timezone.as_ref())
+impl Configurable for Report {
+    fn config_file(&self) -> Option<&Path> {
+        self.config.path()
+    }
+
+    fn lay_over(&self, resolved: &mut Resolved) {
+        self.counting.lay_over(resolved);
+        lay_zone_over(self.timezone.as_ref(), resolved);
+        lay_leases_over(&self.leases, resolved);
+        resolved.flag(Key::History, self.state_dir.clone(), |config, it| {
+            config.history = it;
+        });
     }
 }
 
-impl Explain {
-    /// The settings that these flags make.
-    pub fn resolve(&self) -> Settings {
-        self.counting.settings()
+impl Configurable for Devices {
+    fn config_file(&self) -> Option<&Path> {
+        self.config.path()
     }
+
+    fn lay_over(&self, resolved: &mut Resolved) {
+        lay_zone_over(self.timezone.as_ref(), resolved);
+        lay_leases_over(&self.leases, resolved);
+    }
+}
+
+impl Configurable for Explain {
+    fn config_file(&self) -> Option<&Path> {
+        self.config.path()
+    }
+
+    fn lay_over(&self, resolved: &mut Resolved) {
+        self.counting.lay_over(resolved);
+    }
+}
+
+fn lay_zone_over(zone: Option<&Zone>, resolved: &mut Resolved) {
+    resolved.flag(Key::Timezone, zone.cloned(), |config, it| {
+        config.timezone = Some(it);
+    });
+}
+
+fn lay_leases_over(leases: &[PathBuf], resolved: &mut Resolved) {
+    resolved.flag(Key::Leases, some(leases), |config, it| config.leases = it);
+}
+
+/// A list that was given; an empty one was not.
+fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
+    (!list.is_empty()).then(|| list.to_vec())
+}
+
+/// The zone of stamps that name none, and of output.
+pub fn zone(config: &Resolved) -> TimeZone {
+    or_system(config.zone())
 }
 
 fn or_system(zone: Option<&TimeZone>) -> TimeZone {
     zone.cloned().unwrap_or_else(TimeZone::system)
-}
-
-fn network(text: &str) -> Result<IpNet, String> {
-    text.parse()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| {
-            "not a network; give ADDRESS/LENGTH, such as 192.168.1.0/24 or 2001:db8::/48".to_owned()
-        })
-}
-
-fn zone(text: &str) -> Result<TimeZone, String> {
-    if text.eq_ignore_ascii_case("utc") || text == "Z" {
-        return Ok(TimeZone::UTC);
-    }
-    TimeZone::get(text)
-        .or_else(|_| TimeZone::posix(text))
-        .map_err(|_| "no such zone; give a name such as Europe/Berlin or UTC".to_owned())
 }
 
 /// Reads a time: absolute, `today`, `yesterday`, `now`, or an age.
@@ -437,7 +466,9 @@ mod tests {
         let Verb::Report(report) = Flags::try_parse_from(line).unwrap().verb else {
             panic!("not a report");
         };
-        report.resolve(Timestamp::from_seconds(1_700_000_000))
+        let mut config = Resolved::default();
+        report.lay_over(&mut config);
+        report.resolve(Timestamp::from_seconds(1_700_000_000), &config)
     }
 
     #[test]

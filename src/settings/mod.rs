@@ -1,9 +1,21 @@
-//! Floor 1: what can be set, with its defaults. The flags of the command line are in [`flags`]; they
-//! are resolved here into one value that the rooms above take as it is.
+//! Floor 1: what can be set, with its defaults. The flags of the command line are in [`flags`], the keys
+//! of the configuration in [`config`]; they are resolved here into one value that the rooms above take
+//! as it is.
 
 #[cfg(feature = "gateway")]
+pub mod config;
+#[cfg(feature = "gateway")]
+pub mod file;
+#[cfg(feature = "gateway")]
 pub mod flags;
+pub mod history;
+#[cfg(feature = "gateway")]
+mod parse;
+#[cfg(feature = "gateway")]
+pub mod reload;
 pub mod rules;
+#[cfg(feature = "gateway")]
+mod value;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,6 +23,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use history::Retention;
 
 use crate::model::{Direction, Mac, Networks, Scope, Timestamp, Tuple};
 
@@ -91,6 +105,16 @@ pub enum Router {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a router; give its address or its MAC (aa:bb:cc:dd:ee:ff)")]
 pub struct ParseRouterError;
+
+/// As it is read.
+impl fmt::Display for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Mac(mac) => mac.fmt(f),
+        }
+    }
+}
 
 impl FromStr for Router {
     type Err = ParseRouterError;

@@ -25,7 +25,7 @@ pub(crate) use forget::{Forgotten, forget};
 pub(crate) use gather::Gatherer;
 pub(crate) use past::{Asked, Past};
 pub(crate) use resume::{Resumed, resume};
-pub(crate) use retention::Retention;
+pub(crate) use crate::settings::Retention;
 pub(crate) use who::{Candidate, WhoAnswer, WhoAsked, audit, who};
 pub(crate) use writer::Writer;
 

@@ -7,7 +7,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
 
 use foldhash::quality::FixedState;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -18,6 +17,7 @@ use super::schema::{self, PAGE};
 use super::tables::{DROPPED, SUMMED};
 use crate::engine::Destinations;
 use crate::model::{MICROS_PER_SECOND, Timestamp};
+use crate::settings::Retention;
 
 /// Rows read or deleted in a step.
 const STEP: u32 = 4000;
@@ -31,32 +31,6 @@ const MAX_DESTINATIONS: usize = 1 << 20;
 const DEVICES: i64 = 256;
 /// Pages given back to the file system in a step.
 const VACUUM: u32 = 256;
-
-/// How much is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Retention {
-    /// How long each minute, and who had which address; the state of a device that is not seen, too.
-    pub(crate) detail: Duration,
-    /// How long daily sums, findings, and what was not seen.
-    pub(crate) days: Duration,
-    /// How long which connection had which address and port outside.
-    pub(crate) translations: Duration,
-    /// How large the file may grow.
-    pub(crate) max_bytes: u64,
-}
-
-impl Default for Retention {
-    /// 30 days of detail, 400 of sums, 7 of translations, 1 GiB.
-    fn default() -> Self {
-        const DAY: u64 = 24 * 3600;
-        Self {
-            detail: Duration::from_secs(30 * DAY),
-            days: Duration::from_secs(400 * DAY),
-            translations: Duration::from_secs(7 * DAY),
-            max_bytes: 1 << 30,
-        }
-    }
-}
 
 /// Something to do, in steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

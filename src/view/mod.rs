@@ -3,6 +3,7 @@
 //!
 //! Whatever came from the network or from a log is escaped for the place where it is shown.
 
+mod config;
 mod csv;
 mod devices;
 mod diagnosis;
@@ -22,6 +23,7 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 
+pub(crate) use config::Configuration;
 pub(crate) use devices::Devices;
 pub(crate) use diagnosis::{Check, Diagnosis, Status as CheckStatus};
 pub(crate) use escape::terminal as for_terminal;

@@ -11,7 +11,7 @@ use crate::netfilter::{
     self, Backend, Change, Claim, Commit, Installed, Matched, Monitor, Prepared,
 };
 use crate::runtime::clock::LiveClock;
-use crate::settings::rules::{Rules, Via};
+use crate::settings::rules::{PartialRules, Rules, Via};
 use crate::sys::readiness::Readiness;
 
 /// The time within which rules are put back no more often than asked for.
@@ -146,6 +146,20 @@ impl Guard {
             // They explain what does not arrive.
             core.tell_losses(now);
             post.count(core, now);
+        }
+    }
+
+    /// Has the rules that `wanted` tells of stand in the place of these, in one transaction; where that
+    /// fails these stay.
+    pub(super) fn replace(
+        &mut self,
+        wanted: PartialRules,
+        core: &mut Core,
+        clock: &LiveClock,
+    ) -> Result<(), netfilter::Error> {
+        match &mut self.0 {
+            Some(post) => post.replace(wanted, core, clock),
+            None => Ok(()),
         }
     }
 
@@ -312,16 +326,46 @@ impl Post {
         }
     }
 
+    fn replace(
+        &mut self,
+        wanted: PartialRules,
+        core: &mut Core,
+        clock: &LiveClock,
+    ) -> Result<(), netfilter::Error> {
+        let mut rules = wanted.resolve(self.backend.default_at());
+        rules.via = self.via;
+        let prepared = self.backend.prepare(&rules)?;
+        self.backend.check(&prepared)?;
+        // What these have counted; rules that are loaded anew begin at 0.
+        core.tell_losses(clock.now());
+        self.count(core, clock.now());
+        self.backend.heal(&prepared)?;
+        self.prepared = prepared;
+        let now = clock.now();
+        match self.gone.take() {
+            Some(gone) => self.restored(&gone, core, now),
+            None => self.level(),
+        }
+        // News of what we did ourselves; what others did meanwhile shows in the rules.
+        let _ = self.changes();
+        self.check(None, core, clock);
+        Ok(())
+    }
+
+    /// Rules that were loaded anew count from 0; where only ports were changed the counters go on.
+    fn level(&mut self) {
+        let goes_on = |matched: Matched| matched.seen >= self.last.seen;
+        if !self.backend.matched().is_ok_and(goes_on) {
+            self.last = Matched::default();
+        }
+    }
+
     /// The rules are back.
     fn restored(&mut self, gone: &Gone, core: &mut Core, now: Timestamp) {
         let after_micros = now.micros_since(gone.since);
         core.notice(Notice::RulesRestored { after_micros }, now);
         self.lose(gone.rate, after_micros, core);
-        // Rules that were loaded anew count from 0; where only ports were mended the counters go on.
-        let goes_on = |matched: Matched| matched.seen >= self.last.seen;
-        if !self.backend.matched().is_ok_and(goes_on) {
-            self.last = Matched::default();
-        }
+        self.level();
     }
 
     /// Counts what passed in a time without rules of `micros`.

@@ -5,9 +5,11 @@
 //! when it was sent.
 
 mod core;
+mod ends;
 mod guard;
 mod keys;
 mod printer;
+mod reload;
 mod sink;
 mod slots;
 
@@ -15,7 +17,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::clock::LiveClock;
@@ -25,9 +27,12 @@ use crate::source::inventory::{Inventory, Lost};
 use crate::sys::readiness::Readiness;
 
 pub(crate) use self::core::Core;
+use ends::Call;
+pub(crate) use ends::Ends;
 pub(crate) use guard::Guard;
 use keys::{Keys, Typed};
 pub(crate) use printer::Printed;
+pub(crate) use reload::Reloader;
 pub(crate) use sink::{Shown, Sink};
 pub(crate) use slots::Slots;
 
@@ -58,6 +63,8 @@ pub(crate) struct Live {
     pub(crate) clock: LiveClock,
     /// What ends it.
     pub(crate) ends: Ends,
+    /// What reads the configuration again.
+    pub(crate) reloader: Reloader,
 }
 
 /// What came of a live run.
@@ -95,7 +102,10 @@ impl Live {
             let pause = if self.is_idle() { IDLE_TICK } else { TICK };
             tokio::select! {
                 biased;
-                () = self.ends.reached() => break,
+                call = self.ends.called() => match call {
+                    Call::End => break,
+                    Call::Reload => self.reload(),
+                },
                 typed = keys.typed() => match typed {
                     Typed::Quit => break,
                     Typed::Resize => self.core.sink().resize(),
@@ -241,41 +251,4 @@ fn overlooked(lost: Lost) -> String {
          {} messages could not be read; without room were {} neighbours and {} routes",
         lost.overruns, lost.undecoded, lost.neighbours, lost.routes
     )
-}
-
-/// What ends a run: signals, and its time. It is there before the rules are, so that no signal takes
-/// the program away and leaves them.
-pub(crate) struct Ends {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-    at: Option<Instant>,
-}
-
-impl Ends {
-    /// Listens to signals from here on, within a runtime; ends after `time`, where one is given.
-    pub(crate) fn new(time: Option<Duration>) -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            at: time.and_then(|time| Instant::now().checked_add(time)),
-        })
-    }
-
-    async fn reached(&mut self) {
-        let at = self.at;
-        let time = async {
-            match at {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
-            () = time => {}
-        }
-    }
 }

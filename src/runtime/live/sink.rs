@@ -201,6 +201,12 @@ impl Sink {
         self.tell(text, false, now);
     }
 
+    /// Says something that is no event of the engine's, and that somebody should look at.
+    pub(super) fn warn(&mut self, text: &str, now: Timestamp) {
+        self.has_news = true;
+        self.tell(text, true, now);
+    }
+
     /// Prints what is new, unless that was done a moment ago: the next tick does, then.
     pub(super) fn print(&mut self, now: Timestamp) {
         if now.micros_since(self.printed) >= PRINTED_EVERY {

@@ -7,6 +7,7 @@ use tokio::task::yield_now;
 
 use super::Core;
 use crate::model::{Interface, Notice, SourceName, Timestamp};
+use crate::settings::Ports;
 use crate::source::live::{self, Batch, Live, LiveError, Options};
 use crate::sys::readiness::Readiness;
 
@@ -47,6 +48,17 @@ impl Slots {
             options,
             batch: Batch::default(),
         })
+    }
+
+    /// Has all of them watch `ports` from now on, those that are opened later, too.
+    pub(super) fn watch(&mut self, ports: &Ports, core: &mut Core, now: Timestamp) {
+        self.options.ports.clone_from(ports);
+        for slot in &mut self.all {
+            let watching = slot.live.as_mut().map(|(live, _)| live.watch(ports));
+            if let Some(Err(error)) = watching {
+                slot.fail(&error, core, now);
+            }
+        }
     }
 
     /// Their names.

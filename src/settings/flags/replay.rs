@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::tz::TimeZone;
 
-use super::{Print, or_system, zone};
+use super::{Print, or_system};
+use crate::settings::parse::Zone;
 
 /// The flags of `replay`.
 #[derive(Debug, Args)]
@@ -23,8 +24,8 @@ pub struct Replay {
     #[arg(value_name = "FILE")]
     pub recording: PathBuf,
     /// Zone of the times shown [default: the system's].
-    #[arg(long, value_name = "ZONE", value_parser = zone)]
-    timezone: Option<TimeZone>,
+    #[arg(long, value_name = "ZONE")]
+    timezone: Option<Zone>,
     /// Rows of the table, and destinations shown for a device.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,
@@ -36,6 +37,6 @@ pub struct Replay {
 impl Replay {
     /// The zone of output.
     pub fn zone(&self) -> TimeZone {
-        or_system(self.timezone.as_ref())
+        or_system(self.timezone.as_ref().map(Zone::zone))
     }
 }

@@ -1,8 +1,13 @@
 //! The flags of `rules`.
 
+use std::path::Path;
+
 use clap::{Args, Subcommand};
 
+use super::config::{ConfigFile, Configurable};
+use super::some;
 use crate::settings::Ports;
+use crate::settings::config::{Key, Resolved};
 use crate::settings::rules::{At, BackendChoice, PartialRules, Prefix, Via};
 
 /// The flags of `rules`.
@@ -23,6 +28,24 @@ pub struct Rules {
     /// What to do with them.
     #[command(subcommand)]
     pub action: RulesAction,
+    /// The configuration.
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Configurable for Rules {
+    fn config_file(&self) -> Option<&Path> {
+        self.config.path()
+    }
+
+    fn lay_over(&self, resolved: &mut Resolved) {
+        match &self.action {
+            RulesAction::Show { wanted }
+            | RulesAction::Install { wanted, .. }
+            | RulesAction::Status { wanted, .. } => wanted.lay_over(resolved),
+            RulesAction::Remove { .. } => {}
+        }
+    }
 }
 
 /// What can be done with the rules.
@@ -79,9 +102,9 @@ pub enum StatusFormat {
 /// Which rules are wanted.
 #[derive(Debug, Args)]
 pub struct WantedRules {
-    /// The kernel's firewall to use; auto is nft where it works.
-    #[arg(long, value_enum, default_value_t)]
-    pub backend: BackendChoice,
+    /// The kernel's firewall to use; auto is nft where it works [default: auto].
+    #[arg(long, value_enum)]
+    backend: Option<BackendChoice>,
     /// How the kernel hands over what it saw [default: nflog].
     #[arg(long, value_enum)]
     via: Option<Via>,
@@ -100,14 +123,23 @@ pub struct WantedRules {
 }
 
 impl WantedRules {
-    /// What was said about the rules.
-    pub fn rules(&self) -> PartialRules {
+    fn lay_over(&self, resolved: &mut Resolved) {
+        resolved.flag(Key::Ports, some(&self.port), |config, it| {
+            config.ports = Ports::new(it);
+        });
+        resolved.flag(Key::Backend, self.backend, |config, it| config.backend = it);
+        resolved.flag(Key::At, self.at, |config, it| config.at = Some(it));
+        resolved.flag(Key::Group, self.group, |config, it| config.group = it);
+        resolved.flag(Key::Prefix, self.prefix.clone(), |config, it| {
+            config.prefix = it;
+        });
+    }
+
+    /// What was said about the rules, with what the configuration says that these flags lie over.
+    pub fn rules(&self, config: &Resolved) -> PartialRules {
         PartialRules {
-            ports: (!self.port.is_empty()).then(|| Ports::new(self.port.iter().copied())),
             via: self.via,
-            at: self.at,
-            group: self.group,
-            prefix: self.prefix.clone(),
+            ..config.rules()
         }
     }
 }

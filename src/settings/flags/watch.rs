@@ -1,17 +1,21 @@
 //! The flags of `watch`.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use jiff::tz::TimeZone;
 
-use super::{Counting, or_system, zone};
-use crate::settings::rules::{At, BackendChoice, GROUP, PartialRules, Prefix};
-use crate::settings::{Ports, Router};
+use super::config::{ConfigFile, Configurable};
+use super::{Counting, lay_leases_over, lay_zone_over, some};
+use crate::settings::Router;
+use crate::settings::config::{Key, Resolved};
+use crate::settings::parse::{Zone, duration};
+use crate::settings::rules::{At, BackendChoice, Prefix};
 
 /// The flags of `watch`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Exit status: 0 done, 1 nothing could be watched, 2 wrong usage; with --exit-code also 3 where at \
 least one device is infected, and 4 where something was not seen.
@@ -24,12 +28,12 @@ Examples:
 )]
 pub struct Watch {
     /// Where from: auto (the best that works here), nflog, kmsg, journal, conntrack, file:PATH, capture:INTERFACE; several
-    /// count an attempt once.
-    #[arg(long, value_name = "SOURCE", value_parser = source, value_delimiter = ',', default_value = "auto")]
-    pub source: Vec<Source>,
-    /// What follows from a finding.
-    #[arg(long, value_enum, default_value_t = Mode::Alert)]
-    pub mode: Mode,
+    /// count an attempt once [default: auto].
+    #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
+    source: Vec<Source>,
+    /// What follows from a finding [default: alert].
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
     /// End after this time (90s, 10m, 12h, 7d), with the report; else at q, Ctrl-C or SIGTERM.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub time: Option<Duration>,
@@ -47,13 +51,13 @@ pub struct Watch {
     pub counting: Counting,
     /// DHCP leases that name the devices; can be given again [default: where DHCP servers keep them].
     #[arg(long, value_name = "FILE")]
-    pub leases: Vec<PathBuf>,
+    leases: Vec<PathBuf>,
     /// A router in the LAN that no route of this machine names; can be given again.
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
-    pub router: Vec<Router>,
-    /// Where the history is kept; - keeps none.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/smtpwatch")]
-    pub state_dir: PathBuf,
+    router: Vec<Router>,
+    /// Where the history is kept; - keeps none [default: /var/lib/smtpwatch].
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     /// Write everything that the answer depends on to this file, for smtpwatch replay.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -61,8 +65,8 @@ pub struct Watch {
     #[command(flatten)]
     pub rules: Installing,
     /// Zone of the times shown [default: the system's].
-    #[arg(long, value_name = "ZONE", value_parser = zone)]
-    pub timezone: Option<TimeZone>,
+    #[arg(long, value_name = "ZONE")]
+    timezone: Option<Zone>,
     /// Rows of the report's table, and destinations shown for a device.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,
@@ -72,14 +76,17 @@ pub struct Watch {
     /// No notes on standard error; errors and alerts still.
     #[arg(long, short)]
     pub quiet: bool,
+    /// The configuration.
+    #[command(flatten)]
+    config: ConfigFile,
 }
 
 /// The rules, and what becomes of them.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Installing {
-    /// The kernel's firewall to use; auto is nft where it works.
-    #[arg(long, value_enum, default_value_t)]
-    pub backend: BackendChoice,
+    /// The kernel's firewall to use; auto is nft where it works [default: auto].
+    #[arg(long, value_enum)]
+    backend: Option<BackendChoice>,
     /// Where the rules look [default: prerouting with nft, forward with iptables].
     #[arg(long, value_enum)]
     at: Option<At>,
@@ -88,33 +95,54 @@ pub struct Installing {
     group: Option<u16>,
     /// What the records of the rules begin with [default: "smtpwatch: "; with --no-rules any].
     #[arg(long, value_name = "TEXT")]
-    pub prefix: Option<Prefix>,
+    prefix: Option<Prefix>,
     /// Install no rules: somebody else's log what is to be seen.
     #[arg(long, conflicts_with_all = ["keep_rules", "backend", "at"])]
     pub no_rules: bool,
     /// Leave the rules when it ends.
     #[arg(long)]
-    pub keep_rules: bool,
-    /// Times in ten minutes that rules which another program took away are put back.
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub max_heals: usize,
+    keep_rules: bool,
+    /// Times in ten minutes that rules which another program took away are put back [default: 3].
+    #[arg(long, value_name = "N")]
+    max_heals: Option<u32>,
 }
 
 impl Installing {
-    /// What was said about the rules that watch `ports`.
-    pub fn partial(&self, ports: &Ports) -> PartialRules {
-        PartialRules {
-            ports: Some(ports.clone()),
-            via: None,
-            at: self.at,
-            group: self.group,
-            prefix: self.prefix.clone(),
-        }
+    fn lay_over(&self, resolved: &mut Resolved) {
+        resolved.flag(Key::Backend, self.backend, |config, it| config.backend = it);
+        resolved.flag(Key::At, self.at, |config, it| config.at = Some(it));
+        resolved.flag(Key::Group, self.group, |config, it| config.group = it);
+        resolved.flag(Key::Prefix, self.prefix.clone(), |config, it| {
+            config.prefix = it;
+        });
+        let keep = self.keep_rules.then_some(true);
+        resolved.flag(Key::Keep, keep, |config, it| config.keep = it);
+        resolved.flag(Key::MaxHeals, self.max_heals, |config, it| {
+            config.max_heals = it;
+        });
+    }
+}
+
+impl Configurable for Watch {
+    fn config_file(&self) -> Option<&Path> {
+        self.config.path()
     }
 
-    /// The NFLOG group to read.
-    pub fn group(&self) -> u16 {
-        self.group.unwrap_or(GROUP)
+    fn lay_over(&self, resolved: &mut Resolved) {
+        self.counting.lay_over(resolved);
+        self.rules.lay_over(resolved);
+        lay_zone_over(self.timezone.as_ref(), resolved);
+        lay_leases_over(&self.leases, resolved);
+        resolved.flag(Key::Routers, some(&self.router), |config, it| {
+            config.routers = it
+        });
+        resolved.flag(Key::Source, some(&self.source), |config, it| {
+            config.source = it
+        });
+        resolved.flag(Key::Mode, self.mode, |config, it| config.mode = it);
+        resolved.flag(Key::History, self.state_dir.clone(), |config, it| {
+            config.history = it;
+        });
     }
 }
 
@@ -190,50 +218,39 @@ impl Watch {
     pub fn format(&self) -> Format {
         if self.json { Format::Json } else { self.format }
     }
-
-    /// The zone of output.
-    pub fn zone(&self) -> TimeZone {
-        or_system(self.timezone.as_ref())
-    }
-
-    /// Where the history is kept, where one is.
-    pub fn state_dir(&self) -> Option<&std::path::Path> {
-        (self.state_dir.as_os_str() != "-").then_some(&self.state_dir)
-    }
 }
 
-fn source(text: &str) -> Result<Source, String> {
-    match text.split_once(':') {
-        None if text == "auto" => Ok(Source::Auto),
-        None if text == "nflog" => Ok(Source::Nflog),
-        None if text == "kmsg" => Ok(Source::Kmsg),
-        None if text == "conntrack" => Ok(Source::Conntrack),
-        None if text == "journal" => Ok(Source::Journal),
-        Some(("file", path)) if !path.is_empty() => Ok(Source::File(path.to_owned())),
-        Some(("capture", interface)) if !interface.is_empty() => {
-            Ok(Source::Capture(interface.to_owned()))
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "auto" => Ok(Self::Auto),
+            None if text == "nflog" => Ok(Self::Nflog),
+            None if text == "kmsg" => Ok(Self::Kmsg),
+            None if text == "conntrack" => Ok(Self::Conntrack),
+            None if text == "journal" => Ok(Self::Journal),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.to_owned())),
+            Some(("capture", interface)) if !interface.is_empty() => {
+                Ok(Self::Capture(interface.to_owned()))
+            }
+            _ => Err("no such source; give auto, nflog, kmsg, journal, conntrack, file:PATH or capture:INTERFACE".to_owned()),
         }
-        _ => Err("no such source; give auto, nflog, kmsg, journal, conntrack, file:PATH or capture:INTERFACE".to_owned()),
     }
 }
 
-/// Reads a duration in one unit: `90s`, `10m`, `12h`, `7d`, `1w`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong =
-        || "not a duration; give a number and a unit, such as 90s, 10m, 12h or 7d".to_owned();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let seconds = match &text[digits.len()..] {
-        "s" => 1,
-        "m" | "min" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        "w" => 7 * 86_400,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    match number.checked_mul(seconds) {
-        Some(seconds @ 1..=3_153_600_000) => Ok(Duration::from_secs(seconds)),
-        _ => Err("not a duration between a second and a hundred years".to_owned()),
+/// As it is read.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Nflog => f.write_str("nflog"),
+            Self::Kmsg => f.write_str("kmsg"),
+            Self::Capture(interface) => write!(f, "capture:{interface}"),
+            Self::Conntrack => f.write_str("conntrack"),
+            Self::Journal => f.write_str("journal"),
+            Self::File(path) => write!(f, "file:{path}"),
+        }
     }
 }
 
@@ -242,32 +259,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_a_unit() {
-        for (text, seconds) in [("90s", 90), ("10m", 600), ("12h", 43_200), ("1w", 604_800)] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in [
-            "",
-            "10",
-            "m",
-            "-1s",
-            "1.5h",
-            "0s",
-            "99999999999999w",
-            "5 m",
-            "1y",
-        ] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn sources_by_name() {
+        let source = |text: &str| text.parse::<Source>();
         assert_eq!(source("auto"), Ok(Source::Auto));
         assert_eq!(
             source("capture:eth1.7"),
             Ok(Source::Capture("eth1.7".to_owned()))
         );
+        for text in ["nflog", "kmsg", "journal", "conntrack", "file:/a:b"] {
+            assert_eq!(source(text).unwrap().to_string(), text);
+        }
         for text in ["", "pcap", "capture", "capture:", "nflog:5"] {
             assert!(source(text).is_err(), "{text}");
         }

@@ -83,6 +83,17 @@ pub(crate) struct Options {
     pub(crate) hosts: PathBuf,
 }
 
+impl Options {
+    /// Follows `leases`, or where there are none, those that are found.
+    pub(crate) fn following(leases: &[PathBuf]) -> Self {
+        Self {
+            leases: leases.to_vec(),
+            searches: leases.is_empty(),
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

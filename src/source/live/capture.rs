@@ -120,6 +120,16 @@ impl Capture {
         })
     }
 
+    /// What waits was let through by the filter before, and is looked at by the ports of now.
+    pub(super) fn watch(&mut self, ports: &Ports) -> Result<(), LiveError> {
+        let interface = self.interface;
+        self.frames
+            .filter(&filter(ports, self.link), true)
+            .map_err(|error| classified("setting the filter", interface, &error))?;
+        self.ports.clone_from(ports);
+        Ok(())
+    }
+
     pub(super) fn read(&mut self, now: Timestamp, batch: &mut Batch) -> Result<(), LiveError> {
         // libpcap takes the error from the socket, and tells of it some reads later or not at all.
         if self.has_failed() {

@@ -55,13 +55,18 @@ impl Kmsg {
         let mut kmsg = Self {
             file,
             buffer: vec![0; MAX_RECORD],
-            decoder: Decoder::new([]).watching(options.ports.as_slice()),
+            decoder: decoder(&options.ports),
             ports: options.ports.clone(),
             rules: Rules::new(SOURCE, &options.prefixes),
             expected: None,
         };
         kmsg.skip_to_end()?;
         Ok(kmsg)
+    }
+
+    pub(super) fn watch(&mut self, ports: &Ports) {
+        self.ports.clone_from(ports);
+        self.decoder = decoder(ports);
     }
 
     /// Passes over what is there already. It is read, and not jumped over, for the last record's number:
@@ -166,6 +171,10 @@ impl Kmsg {
 }
 
 /// Between whom, where `packet` is a SYN to a watched port.
+fn decoder(ports: &Ports) -> Decoder {
+    Decoder::new([]).watching(ports.as_slice())
+}
+
 fn syn(packet: &Packet<'_>, ports: &Ports) -> Option<Tuple> {
     let destination_port = packet.destination_port()?;
     if !packet.is_syn() || !ports.contains(destination_port) {

@@ -259,6 +259,16 @@ impl Live {
         }
     }
 
+    /// Watches `ports` from now on.
+    pub(crate) fn watch(&mut self, ports: &Ports) -> Result<(), LiveError> {
+        match self {
+            Self::Nflog(source) => source.watch(ports),
+            Self::Kmsg(source) => source.watch(ports),
+            Self::Capture(source) => return source.watch(ports),
+        }
+        Ok(())
+    }
+
     /// Forgets the names of interfaces, which may have been given to others.
     pub(crate) fn forget_interfaces(&mut self) {
         match self {

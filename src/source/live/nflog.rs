@@ -44,6 +44,10 @@ impl Nflog {
         })
     }
 
+    pub(super) fn watch(&mut self, ports: &Ports) {
+        self.ports.clone_from(ports);
+    }
+
     pub(super) fn read(&mut self, now: Timestamp, batch: &mut Batch) -> Result<(), LiveError> {
         let (mut messages, mut datagrams, mut bytes) = (0, 0, 0);
         let mut buffer = std::mem::take(&mut self.buffer);

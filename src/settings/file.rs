@@ -1,0 +1,184 @@
+//! Configuration files: text in, the resolved configuration out, or everything that is wrong with all
+//! of them, each with its file and line. Reads no file.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::config::{Key, Origin, Resolved};
+use super::value::{Given, Wrong, shortened};
+
+/// How alike two names are, from 0 to 1, that may be meant for each other.
+const ALIKE: f64 = 0.5;
+/// Characters of a name that are compared.
+const COMPARED: usize = 64;
+
+/// A configuration file that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigText {
+    /// Its path, for people.
+    pub path: String,
+    /// What it holds.
+    pub text: String,
+}
+
+/// A mistake in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}:{line}: {what}")]
+pub struct FileError {
+    /// Which file.
+    pub path: String,
+    /// Its line, counted from 1.
+    pub line: usize,
+    /// The key, what is wrong with it, and what is allowed.
+    pub what: String,
+}
+
+impl Resolved {
+    /// What `files` say, the later over the earlier, over the defaults; or all that is wrong with them.
+    pub fn read(files: &[ConfigText]) -> Result<Self, Vec<FileError>> {
+        let mut reader = Reader {
+            resolved: Self::default(),
+            errors: Vec::new(),
+        };
+        for file in files {
+            reader.file(file);
+        }
+        if reader.errors.is_empty() {
+            Ok(reader.resolved)
+        } else {
+            Err(reader.errors)
+        }
+    }
+}
+
+struct Reader {
+    resolved: Resolved,
+    errors: Vec<FileError>,
+}
+
+impl Reader {
+    fn file(&mut self, file: &ConfigText) {
+        let (table, mistakes) = DeTable::parse_recoverable(&file.text);
+        let mut is_whole = true;
+        for mistake in mistakes {
+            let at = mistake.span().map_or(0, |span| span.start);
+            // Of the rest of a text that cannot be read nothing is certain.
+            is_whole &= mistake.message().starts_with("duplicate key");
+            self.wrong(file, at, &format!("no TOML: {}", mistake.message()));
+        }
+        if is_whole {
+            self.table(file, "", table.get_ref());
+        }
+        // In the order of the file, not of the names.
+        let of_this = |error: &FileError| error.path == file.path;
+        let first = self.errors.iter().position(of_this);
+        if let Some(first) = first {
+            self.errors[first..].sort_by_key(|error| error.line);
+        }
+    }
+
+    fn table(&mut self, file: &ConfigText, before: &str, table: &DeTable<'_>) {
+        for (name, given) in table {
+            let full = format!("{before}{}", name.get_ref());
+            let key = Key::ALL.iter().find(|key| key.name() == full);
+            match (key, given.get_ref()) {
+                (Some(key), _) => self.key(file, *key, given),
+                (None, DeValue::Table(inner)) if is_section(&full) => {
+                    self.table(file, &format!("{full}."), inner);
+                }
+                (None, _) if is_section(&full) => {
+                    let what =
+                        format!("{full} is a section; write [{full}], and its keys below it");
+                    self.wrong(file, name.span().start, &what);
+                }
+                (None, DeValue::Table(_)) => {
+                    self.unknown(file, name, &full, "section", sections());
+                }
+                (None, _) => {
+                    let keys = Key::ALL.iter().map(|key| key.name().to_owned());
+                    self.unknown(file, name, &full, "key", keys);
+                }
+            }
+        }
+    }
+
+    fn key(&mut self, file: &ConfigText, key: Key, given: &Given<'_>) {
+        match key.read(given, &mut self.resolved.config) {
+            Ok(()) => {
+                let origin = Origin::File {
+                    path: file.path.clone(),
+                    line: line(&file.text, given.span().start),
+                };
+                self.resolved.came_from(key, origin);
+            }
+            Err(all) => {
+                for Wrong { at, what } in all {
+                    self.wrong(file, at, &format!("{}: {what}", key.name()));
+                }
+            }
+        }
+    }
+
+    fn unknown<T>(
+        &mut self,
+        file: &ConfigText,
+        name: &Spanned<T>,
+        full: &str,
+        kind: &str,
+        known: impl Iterator<Item = String>,
+    ) {
+        let full: String = full.chars().take(COMPARED).collect();
+        let advice = match nearest(&full, known) {
+            Some(nearest) => format!("did you mean {nearest}?"),
+            None => "smtpwatch config show --default prints all that are known".to_owned(),
+        };
+        let what = format!("unknown {kind} {}: {advice}", shortened(&full));
+        self.wrong(file, name.span().start, &what);
+    }
+
+    fn wrong(&mut self, file: &ConfigText, at: usize, what: &str) {
+        self.errors.push(FileError {
+            path: file.path.clone(),
+            line: line(&file.text, at),
+            what: what.to_owned(),
+        });
+    }
+}
+
+/// The line of the byte `at`, counted from 1.
+fn line(text: &str, at: usize) -> usize {
+    let before = &text.as_bytes()[..at.min(text.len())];
+    memchr::memchr_iter(b'\n', before).count() + 1
+}
+
+/// What keys stand in, the whole of it and its parts.
+fn sections() -> impl Iterator<Item = String> {
+    let all = Key::ALL.iter().flat_map(|key| {
+        let name = key.name();
+        name.match_indices('.')
+            .map(move |(at, _)| name[..at].to_owned())
+    });
+    all
+}
+
+fn is_section(name: &str) -> bool {
+    sections().any(|section| section == name)
+}
+
+/// The known name that is most like `name`: as a whole, or in its last part (the key in a wrong section).
+fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
+    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let likeness = |known: &str| {
+        let whole = strsim::normalized_damerau_levenshtein(name, known);
+        // The right section weighs less than the right word.
+        whole.max(0.9 * strsim::normalized_damerau_levenshtein(&last(name), &last(known)))
+    };
+    known
+        .map(|known| (likeness(&known), known))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests;
