@@ -92,7 +92,9 @@ pub(super) fn read_or_say(flags: &dyn Configurable) -> Option<Resolved> {
 
 /// Says what is wrong, within bounds.
 pub(super) fn say_errors(errors: &[ConfigError]) {
-    told(errors).iter().for_each(|line| say(line));
+    for line in told(errors) {
+        say(&line);
+    }
 }
 
 /// What is wrong, a line each, within bounds.

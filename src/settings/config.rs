@@ -112,7 +112,7 @@ macro_rules! keys {
 
             /// Its value, as a file would have it.
             pub fn show(self, config: &Config) -> Value {
-                match self { $(Self::$key => $show(&config.$($field).+),)* }
+                match self { $(Self::$key => ($show)(&config.$($field).+),)* }
             }
 
             /// Takes what a file gives.
@@ -132,7 +132,7 @@ macro_rules! keys {
 }
 
 keys! {
-    Timezone = "timezone", timezone, value::zone, value::show_zone;
+    Timezone = "timezone", timezone, value::zone, |zone: &Option<Zone>| value::show_zone(zone.as_ref());
     Ports = "network.ports", ports, value::ports, value::show_ports;
     Lan = "network.lan", lan, value::networks, value::show_all;
     Gateway = "network.gateway", gateway, value::addresses, value::show_all;
@@ -141,7 +141,7 @@ keys! {
     Mode = "watch.mode", mode, value::word, value::show_word;
     Leases = "watch.leases", leases, value::paths, value::show_paths;
     Backend = "rules.backend", backend, value::word, value::show_word;
-    At = "rules.at", at, value::place, value::show_place;
+    At = "rules.at", at, value::place, |at: &Option<At>| value::show_place(at.as_ref());
     Group = "rules.group", group, |given| value::number(given, 0, u16::MAX), value::show_number;
     Prefix = "rules.prefix", prefix, value::prefix, value::show_text;
     Keep = "rules.keep", keep, value::boolean, value::show_boolean;

@@ -56,10 +56,32 @@ struct Reader {
     errors: Vec<FileError>,
 }
 
+/// A file that is read, and where its lines end.
+struct Lined<'a> {
+    path: &'a str,
+    ends: Vec<usize>,
+}
+
+impl<'a> Lined<'a> {
+    fn new(file: &'a ConfigText) -> Self {
+        Self {
+            path: &file.path,
+            ends: memchr::memchr_iter(b'\n', file.text.as_bytes()).collect(),
+        }
+    }
+
+    /// The line of the byte `at`, counted from 1.
+    fn line(&self, at: usize) -> usize {
+        self.ends.partition_point(|&end| end < at) + 1
+    }
+}
+
 impl Reader {
     fn file(&mut self, file: &ConfigText) {
         let (table, mistakes) = DeTable::parse_recoverable(&file.text);
         let mut is_whole = true;
+        let before = self.errors.len();
+        let file = &Lined::new(file);
         for mistake in mistakes {
             let at = mistake.span().map_or(0, |span| span.start);
             // Of the rest of a text that cannot be read nothing is certain.
@@ -70,14 +92,10 @@ impl Reader {
             self.table(file, "", table.get_ref());
         }
         // In the order of the file, not of the names.
-        let of_this = |error: &FileError| error.path == file.path;
-        let first = self.errors.iter().position(of_this);
-        if let Some(first) = first {
-            self.errors[first..].sort_by_key(|error| error.line);
-        }
+        self.errors[before..].sort_by_key(|error| error.line);
     }
 
-    fn table(&mut self, file: &ConfigText, before: &str, table: &DeTable<'_>) {
+    fn table(&mut self, file: &Lined<'_>, before: &str, table: &DeTable<'_>) {
         for (name, given) in table {
             let full = format!("{before}{}", name.get_ref());
             let key = Key::ALL.iter().find(|key| key.name() == full);
@@ -102,12 +120,12 @@ impl Reader {
         }
     }
 
-    fn key(&mut self, file: &ConfigText, key: Key, given: &Given<'_>) {
+    fn key(&mut self, file: &Lined<'_>, key: Key, given: &Given<'_>) {
         match key.read(given, &mut self.resolved.config) {
             Ok(()) => {
                 let origin = Origin::File {
-                    path: file.path.clone(),
-                    line: line(&file.text, given.span().start),
+                    path: file.path.to_owned(),
+                    line: file.line(given.span().start),
                 };
                 self.resolved.came_from(key, origin);
             }
@@ -121,7 +139,7 @@ impl Reader {
 
     fn unknown<T>(
         &mut self,
-        file: &ConfigText,
+        file: &Lined<'_>,
         name: &Spanned<T>,
         full: &str,
         kind: &str,
@@ -136,29 +154,22 @@ impl Reader {
         self.wrong(file, name.span().start, &what);
     }
 
-    fn wrong(&mut self, file: &ConfigText, at: usize, what: &str) {
+    fn wrong(&mut self, file: &Lined<'_>, at: usize, what: &str) {
         self.errors.push(FileError {
-            path: file.path.clone(),
-            line: line(&file.text, at),
+            path: file.path.to_owned(),
+            line: file.line(at),
             what: what.to_owned(),
         });
     }
 }
 
-/// The line of the byte `at`, counted from 1.
-fn line(text: &str, at: usize) -> usize {
-    let before = &text.as_bytes()[..at.min(text.len())];
-    memchr::memchr_iter(b'\n', before).count() + 1
-}
-
 /// What keys stand in, the whole of it and its parts.
 fn sections() -> impl Iterator<Item = String> {
-    let all = Key::ALL.iter().flat_map(|key| {
+    Key::ALL.iter().flat_map(|key| {
         let name = key.name();
         name.match_indices('.')
             .map(move |(at, _)| name[..at].to_owned())
-    });
-    all
+    })
 }
 
 fn is_section(name: &str) -> bool {

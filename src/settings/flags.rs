@@ -216,7 +216,7 @@ impl Counting {
         });
         resolved.flag(Key::Lan, some(&self.lan), |config, it| config.lan = it);
         resolved.flag(Key::Gateway, some(&self.gateway), |config, it| {
-            config.gateway = it
+            config.gateway = it;
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ fn list<T>(given: &Given<'_>, each: impl Fn(&Given<'_>) -> Read<T>) -> Read<Vec<
     };
     let mut values = Vec::new();
     let mut all_wrong = Vec::new();
-    for element in elements.iter() {
+    for element in elements {
         match each(element) {
             Ok(value) => values.push(value),
             Err(wrong) => all_wrong.extend(wrong),
@@ -284,12 +284,12 @@ pub(super) fn show_word<T: ValueEnum>(value: &T) -> Value {
     Value::String(name(value))
 }
 
-pub(super) fn show_path(path: &PathBuf) -> Value {
+pub(super) fn show_path(path: &Path) -> Value {
     Value::String(path.to_string_lossy().into_owned())
 }
 
-pub(super) fn show_paths(paths: &Vec<PathBuf>) -> Value {
-    Value::Array(paths.iter().map(show_path).collect())
+pub(super) fn show_paths(paths: &[PathBuf]) -> Value {
+    Value::Array(paths.iter().map(|path| show_path(path)).collect())
 }
 
 pub(super) fn show_duration(duration: &Duration) -> Value {
@@ -300,13 +300,10 @@ pub(super) fn show_size(bytes: &u64) -> Value {
     Value::String(parse::size_text(*bytes))
 }
 
-pub(super) fn show_zone(zone: &Option<Zone>) -> Value {
-    Value::String(
-        zone.as_ref()
-            .map_or_else(|| "system".to_owned(), ToString::to_string),
-    )
+pub(super) fn show_zone(zone: Option<&Zone>) -> Value {
+    Value::String(zone.map_or_else(|| "system".to_owned(), ToString::to_string))
 }
 
-pub(super) fn show_place(at: &Option<At>) -> Value {
-    Value::String(at.map_or_else(|| "auto".to_owned(), |at| at.to_string()))
+pub(super) fn show_place(at: Option<&At>) -> Value {
+    Value::String(at.map_or_else(|| "auto".to_owned(), ToString::to_string))
 }

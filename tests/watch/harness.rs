@@ -156,6 +156,18 @@ impl Net {
         });
     }
 
+    /// Sends such SYNs to another port than 25.
+    pub(crate) fn send_to(&self, port: u16, from: u32, count: u32) {
+        self.in_machine(|| {
+            let mut capture = pcap::Capture::from_device("eth0").unwrap().open().unwrap();
+            for number in from..from + count {
+                let mut frame = syn(MACHINE, MACHINE_ADDRESS, number);
+                frame[36..38].copy_from_slice(&port.to_be_bytes());
+                capture.sendpacket(frame).unwrap();
+            }
+        });
+    }
+
     fn in_machine(&self, what: impl FnOnce() + Send) {
         let namespace = File::open(format!("/run/netns/{}", self.machine)).unwrap();
         thread::scope(|scope| {

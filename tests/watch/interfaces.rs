@@ -144,7 +144,7 @@ fn sources_that_see_the_same_count_it_once() {
         watch.wait_for_attempts(40);
         // What the slowest of them has to say.
         std::thread::sleep(std::time::Duration::from_millis(300));
-        let ended = watch.end(Signal::SIGHUP);
+        let ended = watch.end(Signal::SIGTERM);
         assert_eq!(ended.attempts().len(), 40);
         let report = ended.report();
         assert_eq!(report["totals"]["syns"], 40, "{report:#}");

@@ -7,6 +7,7 @@
     reason = "tests start programs and wait for them"
 )]
 
+mod config;
 mod ends;
 mod harness;
 mod interfaces;

@@ -134,10 +134,10 @@ impl Configurable for Watch {
         lay_zone_over(self.timezone.as_ref(), resolved);
         lay_leases_over(&self.leases, resolved);
         resolved.flag(Key::Routers, some(&self.router), |config, it| {
-            config.routers = it
+            config.routers = it;
         });
         resolved.flag(Key::Source, some(&self.source), |config, it| {
-            config.source = it
+            config.source = it;
         });
         resolved.flag(Key::Mode, self.mode, |config, it| config.mode = it);
         resolved.flag(Key::History, self.state_dir.clone(), |config, it| {
