@@ -265,6 +265,8 @@ impl Live {
             Self::Nflog(source) => source.watch(ports),
             Self::Kmsg(source) => source.watch(ports),
             Self::Capture(source) => return source.watch(ports),
+            Self::Journal(source) => source.text.watch(ports),
+            Self::File(source) => source.text.watch(ports),
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use super::{Batch, Options};
 use crate::decode::clock::Anchor;
 use crate::decode::kernel_log::{Decoder, Skip};
 use crate::model::{Clock, Evidence, LossKind, MICROS_PER_SECOND, Timestamp};
+use crate::settings::Ports;
 
 /// Records of one log may stand out of order by this much; what comes later still is late.
 const DISORDER: i64 = 10 * MICROS_PER_SECOND;
@@ -43,6 +44,13 @@ impl Text {
             wall_offset: 0,
             last: None,
         }
+    }
+
+    /// Watches `ports` from now on.
+    pub(super) fn watch(&mut self, ports: &Ports) {
+        let decoder = std::mem::replace(&mut self.worker.decoder, Decoder::new([]));
+        self.worker.decoder = decoder.watching(ports.as_slice());
+        self.worker.ports.clone_from(ports);
     }
 
     /// How far the time of day is ahead of the time of inputs.
