@@ -302,13 +302,7 @@ impl Resolved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::file::ConfigText;
-
-    fn read(text: &str) -> Resolved {
-        let path = "a.toml".to_owned();
-        let text = text.to_owned();
-        Resolved::read(&[ConfigText { path, text }]).unwrap()
-    }
+    use crate::settings::file::of_text as read;
 
     /// The template with each key that is commented out put in.
     fn commented_in() -> String {

@@ -191,5 +191,13 @@ fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
         .map(|(_, known)| known)
 }
 
+/// What a file with this text says, which has no mistake.
+#[cfg(test)]
+pub(crate) fn of_text(text: &str) -> Resolved {
+    let path = "a.toml".to_owned();
+    let text = text.to_owned();
+    Resolved::read(&[ConfigText { path, text }]).unwrap()
+}
+
 #[cfg(test)]
 mod tests;

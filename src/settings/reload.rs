@@ -72,14 +72,8 @@ impl Reload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::file::ConfigText;
+    use crate::settings::file::of_text as read;
     use crate::settings::rules::At;
-
-    fn read(text: &str) -> Resolved {
-        let path = "a.toml".to_owned();
-        let text = text.to_owned();
-        Resolved::read(&[ConfigText { path, text }]).unwrap()
-    }
 
     fn between(old: &str, new: &str) -> Reload {
         Reload::between(&read(old), &read(new))

@@ -7,7 +7,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
 
 use foldhash::quality::FixedState;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};

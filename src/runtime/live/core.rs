@@ -4,6 +4,7 @@ use super::Sink;
 use crate::engine::{Engine, Input};
 use crate::model::{LossKind, Notice, SourceName, Timestamp};
 use crate::recording::Recorder;
+use crate::settings::Retention;
 use crate::source::live::Batch;
 use crate::store::{Gatherer, Writer};
 
@@ -115,6 +116,13 @@ impl Core {
     /// Whether anything was taken since the last tick.
     pub(super) fn has_news(&self) -> bool {
         self.has_news || !self.losses.is_empty()
+    }
+
+    /// Keeps the history for as long as `retention` says from now on.
+    pub(super) fn retain(&self, retention: Retention) {
+        if let Some((_, writer)) = &self.history {
+            writer.retain(retention);
+        }
     }
 
     /// Tells `notice` to the engine.

@@ -73,6 +73,9 @@ impl Live {
         if let Some(settings) = reload.engine {
             self.core.take(Input::Settings(Box::new(settings)), now);
         }
+        if let Some(retention) = reload.retention {
+            self.core.retain(retention);
+        }
         self.reloader.now = reload.then;
         self.core.sink().say(&told, now);
     }
@@ -97,15 +100,9 @@ fn told(reload: &Reload) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::file::of_text as read;
 
     fn reload(before: &str, after: &str) -> Reload {
-        let read = |text: &str| {
-            let file = crate::settings::file::ConfigText {
-                path: "a.toml".to_owned(),
-                text: text.to_owned(),
-            };
-            Resolved::read(&[file]).unwrap()
-        };
         Reloader::new(read(before), {
             let after = read(after);
             move || Ok(after.clone())

@@ -48,8 +48,9 @@ impl Text {
 
     /// Watches `ports` from now on.
     pub(super) fn watch(&mut self, ports: &Ports) {
-        self.worker.decoder = self.worker.decoder.clone().watching(ports.as_slice());
-        self.worker.ports = ports.clone();
+        let decoder = std::mem::replace(&mut self.worker.decoder, Decoder::new([]));
+        self.worker.decoder = decoder.watching(ports.as_slice());
+        self.worker.ports.clone_from(ports);
     }
 
     /// How far the time of day is ahead of the time of inputs.
