@@ -2,11 +2,14 @@
 
 mod devices;
 mod explain;
+mod history;
+mod operator;
 mod output;
 mod replay;
 mod report;
 mod rules;
 mod watch;
+mod who;
 
 use std::ffi::OsString;
 use std::io;
@@ -47,6 +50,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Watch(flags) => watch::run(&flags),
         Verb::Rules(flags) => rules::run(&flags),
         Verb::Replay(flags) => replay::run(&flags),
+        Verb::Who(flags) => who::run(&flags),
+        Verb::History(flags) => history::run(&flags),
     }
     .into()
 }

@@ -1,9 +1,11 @@
 //! The flags of the command line: parsed as they are given, then resolved with the time and the
 //! zone into [`Settings`].
 
+pub mod history;
 mod replay;
 pub mod rules;
 pub mod watch;
+pub mod who;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -48,6 +50,10 @@ pub enum Verb {
     Rules(rules::Rules),
     /// Run a recorded watch again: the same inputs, and the same events.
     Replay(Replay),
+    /// Name the devices that were behind a public address at a time: the answer to an abuse mail.
+    Who(Box<who::Who>),
+    /// What smtpwatch watch has kept: forget a device.
+    History(history::History),
 }
 
 /// The flags of `report`.
@@ -273,7 +279,7 @@ pub enum FlagError {
         "{flag} {given:?} is no time; give 2026-03-01, \"2026-03-01 08:00\", an RFC 3339 time, today, yesterday, or an age such as 90m, 12h, 7d"
     )]
     Time {
-        /// `--since` or `--until`.
+        /// `--since`, `--until` or `--at`.
         flag: &'static str,
         /// As given.
         given: String,

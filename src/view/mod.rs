@@ -16,6 +16,7 @@ mod notice;
 mod report;
 mod rules;
 mod table;
+mod who;
 
 use std::io::{self, Write};
 
@@ -28,6 +29,7 @@ pub(crate) use live::LiveView;
 pub(crate) use notice::told;
 pub(crate) use report::Report;
 pub(crate) use rules::RulesStatus;
+pub(crate) use who::Who;
 
 /// How to print.
 #[derive(Clone, Debug)]
