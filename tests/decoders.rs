@@ -4,6 +4,7 @@
 
 use proptest::prelude::*;
 use smtpwatch::decode::clock::{Era, Eras, RecordClock};
+use smtpwatch::decode::flows::{Content as Flow, Format, zeek};
 use smtpwatch::decode::kernel_log::{Content, Decoder};
 use smtpwatch::decode::{stamp, syslog};
 use smtpwatch::model::Timestamp;
@@ -154,6 +155,89 @@ proptest! {
                 }
             }
             (a, b) => prop_assert_eq!(a, b),
+        }
+    }
+}
+
+/// Lines made of what logs of connections are made of.
+fn flow_line() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop::sample::select(vec![
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\t",
+        "-",
+        "(empty)",
+        "\"",
+        "\\u0000",
+        "1e400",
+        "-1",
+        "1.5",
+        "18446744073709551616",
+        "\"event_type\":\"flow\"",
+        "\"event_type\":\"smtp\"",
+        "\"proto\":\"TCP\"",
+        "\"src_ip\":\"10.0.0.1\"",
+        "\"dest_ip\":\"203.0.113.9\"",
+        "\"src_port\":1",
+        "\"dest_port\":25",
+        "\"timestamp\":\"2026-01-01T00:00:00.5+0000\"",
+        "\"tcp\":{\"tcp_flags_ts\":\"02\"}",
+        "\"oob.in\":\"eth1\"",
+        "\"oob.time.sec\":4294967295",
+        "\"tcp.syn\":1",
+        "\"mac.str\":\"\u{e9}:\"",
+        "\"ts\":1e300",
+        "\"ts\":1731500520.5",
+        "\"id.orig_h\":\"::\"",
+        "\"conn_state\":\"S0\"",
+        "#separator \\x09",
+        "#separator \\x",
+        "#fields\tts",
+        "#unset_field\t",
+        "1731500520.386389",
+        "192.168.1.23",
+        "25",
+        "tcp",
+        "SF",
+        "ShA",
+    ]);
+    let part = prop_oneof![
+        6 => word.prop_map(|word: &str| word.as_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..6),
+    ];
+    (
+        prop::collection::vec(part, 0..30),
+        prop::sample::select(vec!["", ",", "\t"]),
+        any::<bool>(),
+    )
+        .prop_map(|(parts, between, is_object)| {
+            let line = parts.join(between.as_bytes());
+            if is_object {
+                [b"{", line.as_slice(), b"}"].concat()
+            } else {
+                line
+            }
+        })
+}
+
+proptest! {
+    /// Whatever a neighbour's log holds, a line is an attempt with a time, another record, or skipped.
+    #[test]
+    fn no_connection_panics(lines in prop::collection::vec(flow_line(), 0..6)) {
+        let _ = Format::of(&lines.join(&b'\n'));
+        for mut format in [Format::Zeek(zeek::Layout::default()), Format::Eve, Format::Ulogd] {
+            for line in &lines {
+                format.follow(line);
+                match format.decode(line) {
+                    Flow::Attempt(attempt) => prop_assert_ne!(attempt.stamp, stamp::Stamp::None),
+                    Flow::Skipped(skip) => prop_assert!(!skip.reason().is_empty()),
+                    Flow::Other => {}
+                }
+            }
         }
     }
 }

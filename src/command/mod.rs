@@ -1,6 +1,7 @@
 //! Floor 8: one file a verb. Here the exit status is decided, and errors become words.
 
 mod devices;
+mod doctor;
 mod explain;
 mod history;
 mod operator;
@@ -49,6 +50,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Explain(flags) => explain::run(&flags),
         Verb::Watch(flags) => watch::run(&flags),
         Verb::Rules(flags) => rules::run(&flags),
+        Verb::Doctor(flags) => doctor::run(&flags),
         Verb::Replay(flags) => replay::run(&flags),
         Verb::Who(flags) => who::run(&flags),
         Verb::History(flags) => history::run(&flags),

@@ -286,6 +286,11 @@ impl RecordClock {
         }
     }
 
+    /// For an input that grows: what comes next, in eras counted anew, was written up to `now`.
+    pub fn go_on(&mut self, now: Timestamp) {
+        self.anchor = Anchor::at_start(now);
+    }
+
     /// The time of a record whose line bears `stamp`, in `era`. A stamp that is no date of the
     /// calendar counts as none.
     pub fn time(&mut self, stamp: &Stamp, era: Era) -> (Timestamp, Clock) {

@@ -125,6 +125,8 @@ impl<'de> Visitor<'de> for FieldVisitor {
 
 #[derive(Deserialize)]
 struct Json<'a> {
+    #[serde(rename = "__CURSOR", borrow)]
+    cursor: Option<Field<'a>>,
     #[serde(rename = "__REALTIME_TIMESTAMP", borrow)]
     realtime: Option<Field<'a>>,
     #[serde(rename = "_TRANSPORT", borrow)]
@@ -149,8 +151,15 @@ impl<'a> Field<'a> {
 
 /// Reads one line of `journalctl -o json`; none where it is no whole JSON object.
 pub fn json(line: &[u8]) -> Option<Entry<'_>> {
+    json_with_cursor(line).map(|(entry, _)| entry)
+}
+
+/// Reads one line like [`json`], and `__CURSOR`, the entry's place in its journal; empty where it has
+/// none.
+pub fn json_with_cursor(line: &[u8]) -> Option<(Entry<'_>, Cow<'_, [u8]>)> {
     let fields: Json<'_> = serde_json::from_slice(line).ok()?;
-    Some(Entry {
+    let cursor = fields.cursor.map(Field::into_bytes).unwrap_or_default();
+    let entry = Entry {
         micros: fields
             .realtime
             .and_then(|field| micros(&field.into_bytes())),
@@ -159,7 +168,8 @@ pub fn json(line: &[u8]) -> Option<Entry<'_>> {
             .is_some_and(|field| *field.into_bytes() == *b"kernel"),
         identifier: fields.identifier.map(Field::into_bytes).unwrap_or_default(),
         message: fields.message.map(Field::into_bytes).unwrap_or_default(),
-    })
+    };
+    Some((entry, cursor))
 }
 
 fn micros(text: &[u8]) -> Option<i64> {
@@ -347,6 +357,7 @@ mod tests {
     fn json_with_text_bytes_lists_and_null() {
         assert!(is_json(LINE));
         assert_eq!(json(LINE), Some(entry()));
+        assert_eq!(json_with_cursor(LINE).unwrap().1, b"s=1".as_slice());
         let odd =
             br#"{"MESSAGE":[73,78,255],"_TRANSPORT":["syslog","kernel"],"SYSLOG_IDENTIFIER":null}"#;
         let odd = json(odd).unwrap();

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod dhcp_lease;
 pub mod flows;
 pub mod hosts;
+mod icmp;
 pub mod journal;
 pub mod kernel_log;
 pub mod kmsg;

@@ -10,14 +10,13 @@
 use std::net::IpAddr;
 
 use pnet_packet::ethernet::{EtherType, EtherTypes, EthernetPacket};
-use pnet_packet::icmp::{IcmpPacket, IcmpTypes};
-use pnet_packet::icmpv6::{Icmpv6Packet, Icmpv6Types};
 use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use pnet_packet::ipv4::Ipv4Packet;
 use pnet_packet::ipv6::{ExtensionPacket, FragmentPacket, Ipv6Packet};
 use pnet_packet::vlan::VlanPacket;
 
-use super::nflog;
+pub use super::icmp::Quote;
+use super::{icmp, nflog};
 use crate::model::{Mac, Tuple};
 
 /// Tags (IEEE 802.1Q, 802.1ad) on one frame: two are common, four are more than any switch sets.
@@ -31,7 +30,7 @@ const MAX_LABELS: usize = 8;
 const MAX_EXTENSIONS: usize = 8;
 
 /// The part of a TCP header that is needed: up to and with the flags (RFC 9293, section 3.1).
-const TCP_UP_TO_FLAGS: usize = 14;
+pub(super) const TCP_UP_TO_FLAGS: usize = 14;
 
 /// What a frame begins with: a link type of pcap files (<https://www.tcpdump.org/linktypes.html>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -191,17 +190,6 @@ impl Segment {
     pub fn is_ack(&self) -> bool {
         self.flags.ack() && !self.flags.syn() && !self.flags.rst() && !self.flags.fin()
     }
-}
-
-/// The SYN that an ICMP error quotes: a router, or the responder's own machine, says that there is no
-/// way for it (destination unreachable but for its size, time exceeded; RFC 792, RFC 4443).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quote {
-    /// Who had sent it to whom.
-    pub tuple: Tuple,
-    /// Its sequence number. That it was a SYN is only known where the error quotes the flags, too; else
-    /// it may be of a connection that is open.
-    pub sequence: u32,
 }
 
 /// What is in a frame.
@@ -453,7 +441,7 @@ fn ipv4(carrier: Carrier, bytes: &[u8]) -> Result<Content, Skip> {
     }
     let next = header.get_next_level_protocol();
     if next == IpNextHeaderProtocols::Icmp {
-        let error = bytes.get(header_length..).and_then(quoted_v4);
+        let error = bytes.get(header_length..).and_then(icmp::quoted_v4);
         return error.map(Content::Quote).ok_or(Skip::NotTcp);
     }
     if next != IpNextHeaderProtocols::Ah {
@@ -493,7 +481,7 @@ fn ipv6(carrier: Carrier, bytes: &[u8]) -> Result<Content, Skip> {
     let payload = match header.get_next_header() {
         IpNextHeaderProtocols::Tcp => payload,
         IpNextHeaderProtocols::Icmpv6 => {
-            let error = quoted_v6(payload.bytes);
+            let error = icmp::quoted_v6(payload.bytes);
             return error.map(Content::Quote).ok_or(Skip::NotTcp);
         }
         next => behind_extensions(next, payload)?,
@@ -628,69 +616,6 @@ fn tcp<Address: Into<IpAddr>>(
         vlan: carrier.vlan,
         ttl,
     }))
-}
-
-/// "Fragmentation needed and DF set" (RFC 792): there is a way for smaller packets.
-const TOO_BIG: u8 = 4;
-
-/// Octets between an ICMP header's start and what it quotes, in both versions.
-const ICMP_HEADER: usize = 8;
-
-/// What an ICMP error quotes (RFC 792).
-fn quoted_v4(bytes: &[u8]) -> Option<Quote> {
-    let error = IcmpPacket::new(bytes)?;
-    let is_no_way = match error.get_icmp_type() {
-        IcmpTypes::DestinationUnreachable => error.get_icmp_code().0 != TOO_BIG,
-        kind => kind == IcmpTypes::TimeExceeded,
-    };
-    let quoted = bytes.get(ICMP_HEADER..).filter(|_| is_no_way)?;
-    let header = Ipv4Packet::new(quoted)?;
-    let length = usize::from(header.get_header_length()) * 4;
-    let is_tcp = header.get_next_level_protocol() == IpNextHeaderProtocols::Tcp;
-    if header.get_version() != 4
-        || length < Ipv4Packet::minimum_packet_size()
-        || header.get_fragment_offset() != 0
-        || !is_tcp
-    {
-        return None;
-    }
-    let (source, destination) = (header.get_source(), header.get_destination());
-    quoted_syn(source.into(), destination.into(), quoted.get(length..)?)
-}
-
-/// What an ICMPv6 error quotes (RFC 4443, section 3); nothing behind extension headers.
-fn quoted_v6(bytes: &[u8]) -> Option<Quote> {
-    let error = Icmpv6Packet::new(bytes)?;
-    let is_no_way = matches!(
-        error.get_icmpv6_type(),
-        Icmpv6Types::DestinationUnreachable | Icmpv6Types::TimeExceeded
-    );
-    let quoted = bytes.get(ICMP_HEADER..).filter(|_| is_no_way)?;
-    let header = Ipv6Packet::new(quoted)?;
-    if header.get_version() != 6 || header.get_next_header() != IpNextHeaderProtocols::Tcp {
-        return None;
-    }
-    let (source, destination) = (header.get_source(), header.get_destination());
-    let segment = quoted.get(Ipv6Packet::minimum_packet_size()..)?;
-    quoted_syn(source.into(), destination.into(), segment)
-}
-
-/// A TCP header of which at least 8 octets are quoted; none where it is seen to be no SYN.
-fn quoted_syn(source: IpAddr, destination: IpAddr, segment: &[u8]) -> Option<Quote> {
-    let &[sp1, sp0, dp1, dp0, s3, s2, s1, s0] = segment.first_chunk()?;
-    let flags = segment.get(TCP_UP_TO_FLAGS - 1).copied().map(Flags);
-    if flags.is_some_and(|flags| !flags.syn() || flags.ack()) {
-        return None;
-    }
-    Some(Quote {
-        tuple: Tuple {
-            source,
-            destination,
-            source_port: u16::from_be_bytes([sp1, sp0]),
-            destination_port: u16::from_be_bytes([dp1, dp0]),
-        },
-        sequence: u32::from_be_bytes([s3, s2, s1, s0]),
-    })
 }
 
 #[cfg(test)]

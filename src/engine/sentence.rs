@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Device, Facts};
-use crate::model::{Detector, Finding, Mac};
+use crate::model::{Detector, Finding, Mac, Outcome};
 
 /// What a device is called in a sentence: its last address, and what else names it.
 pub fn called(device: &Device) -> String {
@@ -86,10 +86,28 @@ impl Facts {
                 grouped(self.peak_per_minute)
             );
         }
+        sentence += &self.ends();
         if self.is_shared {
             sentence += "; several machines stand behind it (a NAT or an access point)";
         }
         sentence
+    }
+}
+
+impl Facts {
+    /// How its attempts ended, as far as is known: "; 8 answered, 2 refused".
+    fn ends(&self) -> String {
+        let told: Vec<String> = Outcome::ALL[1..]
+            .iter()
+            .rev()
+            .map(|&outcome| (outcome, self.outcomes.get(outcome)))
+            .filter(|(_, count)| *count > 0)
+            .map(|(outcome, count)| format!("{} {outcome}", grouped(count)))
+            .collect();
+        if told.is_empty() {
+            return String::new();
+        }
+        format!("; {}", told.join(", "))
     }
 }
 

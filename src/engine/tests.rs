@@ -6,6 +6,7 @@
 )]
 
 mod live;
+mod outcomes;
 
 use proptest::prelude::*;
 

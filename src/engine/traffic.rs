@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Input;
 use crate::model::{
-    Clock, Interface, LossKind, Mac, Notice, Observation, RuleId, SourceName, Timestamp, Tuple,
+    Clock, Interface, LossKind, Mac, Notice, Observation, Response, ResponseKind, RuleId,
+    SourceName, Timestamp, Tuple,
 };
 
 /// Numbers that look like chance (`SplitMix64`, Steele et al. 2014).
@@ -65,6 +66,14 @@ pub(crate) fn inputs(seed: u64, start: Timestamp, count: usize) -> Vec<(Timestam
             },
             (6, _) => Input::Hosts(vec![(IpAddr::from([192, 168, 1, 2]), "desk".to_owned())]),
             (7, _) => Input::Tick,
+            (8 | 9, Input::Syn(observation)) => Input::Response(Response {
+                time: observation.time,
+                tuple: observation.tuple,
+                isn: observation.isn,
+                kind: ResponseKind::Accepted,
+                outside: Some(observation.tuple),
+                bytes: Some((events, u64::MAX)),
+            }),
             (_, input) => input,
         };
         (now, input)

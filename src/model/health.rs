@@ -49,6 +49,8 @@ pub enum LossKind {
     RateLimited,
     /// They were read and could not be decoded.
     Undecoded,
+    /// Their log was rotated or truncated away before they were read: an estimate.
+    Rotated,
     /// Our rules were gone for a while: how many passed is not known.
     RulesGone,
 }
@@ -60,6 +62,7 @@ impl fmt::Display for LossKind {
             Self::Overwritten => "overwritten",
             Self::RateLimited => "rate limited",
             Self::Undecoded => "undecoded",
+            Self::Rotated => "rotated away",
             Self::RulesGone => "rules gone",
         })
     }

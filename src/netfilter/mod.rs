@@ -15,6 +15,7 @@ mod nft;
 mod program;
 mod scratch;
 mod status;
+mod survey;
 #[cfg(test)]
 mod testing;
 
@@ -27,6 +28,7 @@ use kernel::KernelError;
 pub(crate) use monitor::{Change, Commit, Monitor};
 use nft::Nft;
 pub(crate) use status::{GroupState, InstalledRules, Status, status};
+pub(crate) use survey::{Survey, survey};
 
 /// What went wrong with the firewall, and what to do.
 #[derive(Debug, thiserror::Error)]

@@ -216,7 +216,10 @@ const VERDICTS: [&str; 3] = ["drop", "reject", "queue"];
 /// Rules followed at the most, so that a listing in a circle ends.
 const FOLLOWED: usize = 100_000;
 
-fn objects<'a>(ruleset: &'a Value, kind: &'static str) -> impl Iterator<Item = &'a Value> {
+pub(super) fn objects<'a>(
+    ruleset: &'a Value,
+    kind: &'static str,
+) -> impl Iterator<Item = &'a Value> {
     ruleset["nftables"]
         .as_array()
         .into_iter()
@@ -224,17 +227,17 @@ fn objects<'a>(ruleset: &'a Value, kind: &'static str) -> impl Iterator<Item = &
         .filter_map(move |object| object.get(kind))
 }
 
-fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object[name].as_str()
 }
 
-fn names(object: &Value) -> (&str, &str, &str) {
+pub(super) fn names(object: &Value) -> (&str, &str, &str) {
     let of = |name| text(object, name).unwrap_or_default();
     (of("family"), of("table"), of("name"))
 }
 
 /// The rules of a base chain and of the chains that it leads to.
-fn reachable<'a>(ruleset: &'a Value, chain: &'a Value) -> Vec<&'a Value> {
+pub(super) fn reachable<'a>(ruleset: &'a Value, chain: &'a Value) -> Vec<&'a Value> {
     let (family, table, name) = names(chain);
     let mut chains = vec![name];
     let mut rules = Vec::new();
@@ -275,7 +278,7 @@ fn targets(value: &Value) -> Vec<&str> {
     }
 }
 
-fn names_any(value: &Value, names: &[&str]) -> bool {
+pub(super) fn names_any(value: &Value, names: &[&str]) -> bool {
     match value {
         Value::Array(values) => values.iter().any(|value| names_any(value, names)),
         Value::Object(fields) => fields.iter().any(|(name, value)| {
@@ -325,7 +328,7 @@ fn may_concern(rule: &Value, ports: &Ports) -> bool {
 }
 
 /// Whether the right side of a comparison holds one of `ports`, or does not say it here.
-fn holds_port(right: &Value, ports: &Ports) -> bool {
+pub(super) fn holds_port(right: &Value, ports: &Ports) -> bool {
     match right {
         Value::Number(port) => port
             .as_u64()

@@ -5,11 +5,16 @@
 mod earlier;
 mod listing;
 mod saved;
+mod survey;
 mod template;
 
 pub use earlier::{Earlier, Place, earlier_in_nft, earlier_in_saved, flowtables, rules_on_group};
 pub use listing::{Difference, DifferenceKind, difference, read_listing};
 pub use saved::{Saved, SavedRule, SavedTable, difference_saved, read_saved};
+
+pub use survey::{
+    Manager, has_own_nft_rules, has_own_rules, held_back, managers, offloads, source_nat,
+};
 
 use crate::settings::rules::{At, Rules};
 use template::{Values, render};

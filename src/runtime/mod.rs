@@ -2,6 +2,7 @@
 //! and handed in until they end; and the live run ([`live`]).
 
 pub(crate) mod clock;
+pub(crate) mod doctor;
 pub(crate) mod live;
 mod merge;
 mod offline;

@@ -1,6 +1,7 @@
 //! The flags of the command line: parsed as they are given, then resolved with the time and the
 //! zone into [`Settings`].
 
+pub mod doctor;
 pub mod history;
 mod replay;
 pub mod rules;
@@ -48,6 +49,8 @@ pub enum Verb {
     Watch(Box<watch::Watch>),
     /// The firewall rules that show who sends mail: print, install, remove or check them.
     Rules(rules::Rules),
+    /// Check what this machine has and lacks for the watch, and say what to do; --selftest proves that it works.
+    Doctor(doctor::Doctor),
     /// Run a recorded watch again: the same inputs, and the same events.
     Replay(Replay),
     /// Name the devices that were behind a public address at a time: the answer to an abuse mail.

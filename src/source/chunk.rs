@@ -5,7 +5,7 @@ use std::io::{self, Read};
 /// A chunk fits the second-level cache of one core.
 const CHUNK: usize = 256 * 1024;
 /// The part of a longer line that is looked at; nothing a kernel writes comes near.
-const MAX_LINE: usize = CHUNK;
+pub(super) const MAX_LINE: usize = CHUNK;
 
 /// A reader of chunks. Whoever holds it reads the next one; several threads take turns.
 pub(super) struct ChunkReader<R> {
@@ -57,7 +57,7 @@ impl Chunk {
 }
 
 /// A log that was truncated under its writer has a hole before the next line, which reads as NULs.
-fn without_hole(line: &[u8]) -> &[u8] {
+pub(super) fn without_hole(line: &[u8]) -> &[u8] {
     let start = line.iter().position(|&b| b != 0).unwrap_or(line.len());
     &line[start..]
 }

@@ -148,7 +148,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn of(head: &[u8]) -> Self {
+    pub(super) fn of(head: &[u8]) -> Self {
         if capture::is_capture(head) {
             Self::Capture
         } else if journal::is_export(head) {

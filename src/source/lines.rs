@@ -3,7 +3,10 @@
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
 
+use memchr::memmem;
+
 use super::chunk::{Chunk, ChunkReader};
+use super::input::Kind;
 use super::part::{LastLine, Part, Undated, note_foreign, rule};
 use super::stream::{Parts, spawn as spawn_thread};
 use crate::decode::clock::Era;
@@ -25,8 +28,10 @@ pub(super) struct Worker {
     pub(super) ports: Ports,
     /// Which input of the call it is.
     pub(super) input: u32,
-    /// What each line is.
+    /// What each line is, to begin with.
     pub(super) format: LineFormat,
+    /// What the prefixes of rules end with whose records count; none given, any rule's do.
+    pub(super) prefixes: Vec<Vec<u8>>,
 }
 
 /// What the lines of an input are.
@@ -41,6 +46,25 @@ pub(super) enum LineFormat {
 }
 
 impl LineFormat {
+    /// Of the lines of an input of that kind.
+    pub(super) fn of(kind: Kind) -> Self {
+        match kind.flows() {
+            Some(format) => Self::Flows(format),
+            None if kind == Kind::JournalJson => Self::JournalJson,
+            None => Self::Log,
+        }
+    }
+
+    /// Of the lines of a file that begins with `head`.
+    pub(super) fn told_by(head: &[u8]) -> Self {
+        let mut format = Self::of(Kind::of(head));
+        if let Self::Flows(format) = &mut format {
+            head.split(|&byte| byte == b'\n')
+                .for_each(|line| format.follow(line));
+        }
+        format
+    }
+
     /// Takes what `chunk` says about the lines after it.
     fn follow(&mut self, chunk: &Chunk) {
         if let Self::Flows(format @ Format::Zeek(_)) = self {
@@ -90,7 +114,9 @@ impl Worker {
             };
             let (number, part) = match read {
                 Ok(None) => return,
-                Ok(Some((number, format))) => (number, Ok(self.chunk(&chunk, format))),
+                Ok(Some((number, mut format))) => {
+                    (number, Ok(self.part(chunk.lines(), &mut format)))
+                }
                 Err(error) => (u64::MAX, Err(error)),
             };
             let failed = part.is_err();
@@ -100,10 +126,15 @@ impl Worker {
         }
     }
 
-    fn chunk(&self, chunk: &Chunk, mut format: LineFormat) -> Part {
+    /// What `all` hold, which stand one after the other; `format` learns from them.
+    pub(super) fn part<'l>(
+        &self,
+        all: impl Iterator<Item = &'l [u8]>,
+        format: &mut LineFormat,
+    ) -> Part {
         let mut lines = Lines::new(self);
-        for line in chunk.lines() {
-            match &mut format {
+        for line in all {
+            match format {
                 LineFormat::Log => lines.take(line, &self.decoder.decode(line)),
                 LineFormat::JournalJson => lines.json(line),
                 LineFormat::Flows(format) => {
@@ -113,6 +144,17 @@ impl Worker {
             }
         }
         lines.into_part()
+    }
+
+    /// Whether records of the rule with `prefix` count; a logger may have put a time before it.
+    fn wants(&self, prefix: &[u8]) -> bool {
+        self.prefixes.is_empty() || self.prefixes.iter().any(|wanted| prefix.ends_with(wanted))
+    }
+
+    /// Whether what is left of a record on `line` may be one that counts.
+    fn may_want(&self, line: &[u8]) -> bool {
+        let stands = |wanted: &Vec<u8>| memmem::find(line, wanted).is_some();
+        self.prefixes.is_empty() || self.prefixes.iter().any(stands)
     }
 
     /// The observation in `packet`, where it is a SYN to a watched port; its time comes later.
@@ -195,6 +237,10 @@ impl<'a> Lines<'a> {
         }
         let era = part.eras.step(&decoded.stamp);
         match decoded.content {
+            Content::Packet(packet, _) if !self.worker.wants(packet.prefix) => {
+                part.last_line = LastLine::Other;
+                self.skip(Skip::NotAPacket);
+            }
             Content::Packet(packet, repeats) => {
                 part.records += 1;
                 part.last_line = LastLine::Other;
@@ -225,6 +271,10 @@ impl<'a> Lines<'a> {
                 self.skip(Skip::NotAPacket);
             }
             Content::Skipped(Skip::Empty) => self.skip(Skip::Empty),
+            Content::Skipped(Skip::CutOff | Skip::BadAddress) if !self.worker.may_want(line) => {
+                part.last_line = LastLine::Other;
+                self.skip(Skip::NotAPacket);
+            }
             Content::Skipped(skip) => {
                 part.last_line = LastLine::Other;
                 if let (Skip::OtherProgram, Origin::Program(tag)) = (skip, decoded.origin)

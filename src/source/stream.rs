@@ -9,12 +9,14 @@ use std::thread;
 
 use jiff::tz::TimeZone;
 
+use super::dating::Dater;
 use super::input::{Input, InputError, Kind, Meter};
 use super::lines::{self, LineFormat, Worker};
-use super::part::{LastLine, Outcome, Part, Undated};
+use super::part::{Outcome, Part, rule};
 use super::reorder::Reorder;
 use super::{capture, journal, probe};
-use crate::decode::clock::{Anchor, Eras, RecordClock, is_outlier};
+use crate::decode::clock::{Anchor, is_outlier};
+use crate::decode::flows::eve;
 use crate::decode::kernel_log::Decoder;
 use crate::model::{Evidence, Timestamp};
 use crate::settings::Ports;
@@ -105,9 +107,7 @@ pub(crate) struct Stream {
     parts: Receiver<(u64, io::Result<Part>)>,
     early: BTreeMap<u64, Part>,
     next_part: u64,
-    eras: Eras,
-    clock: RecordClock,
-    last_line: LastLine,
+    dater: Dater,
     queue: VecDeque<Evidence>,
     before: Option<Timestamp>,
     /// Where records bear the time at which their connection began.
@@ -137,11 +137,8 @@ impl Stream {
             decoder: reading.decoder.clone(),
             ports: reading.ports.clone(),
             input: number,
-            format: match input.kind.flows() {
-                Some(format) => LineFormat::Flows(format),
-                None if input.kind == Kind::JournalJson => LineFormat::JournalJson,
-                None => LineFormat::Log,
-            },
+            format: LineFormat::of(input.kind),
+            prefixes: Vec::new(),
         };
         match input.kind {
             Kind::Lines | Kind::JournalJson | Kind::Zeek | Kind::Eve | Kind::Ulogd => {
@@ -155,12 +152,11 @@ impl Stream {
             parts,
             early: BTreeMap::new(),
             next_part: 0,
-            eras: Eras::default(),
-            clock: RecordClock::new(anchor, reading.zone.clone()),
-            last_line: LastLine::None,
+            dater: Dater::new(anchor, reading.zone.clone()),
             queue: VecDeque::new(),
             before: None,
-            reorder: input.kind.is_written_at_the_end().then(Reorder::default),
+            reorder: (input.kind.is_written_at_the_end())
+                .then(|| Reorder::new(rule(number, eve::TRANSACTION.as_bytes()))),
             outcome,
         }
     }
@@ -203,33 +199,11 @@ impl Stream {
 
     fn join(&mut self, part: &Part) {
         self.outcome.add(part);
-        let start = self.eras.join(&part.first, &part.eras);
-        if let (LastLine::Syn(syn), 1..) = (self.last_line, part.leading_repeats) {
-            self.date(syn.repeated(part.leading_repeats));
-        }
-        let absolute = |syn: Undated| Undated {
-            era: syn.era.after(start),
-            ..syn
-        };
-        for &syn in &part.evidence {
-            self.date(absolute(syn));
-        }
-        match part.last_line {
-            LastLine::None => {}
-            LastLine::Syn(syn) => self.last_line = LastLine::Syn(absolute(syn)),
-            LastLine::Other => self.last_line = LastLine::Other,
-        }
-    }
-
-    fn date(&mut self, syn: Undated) {
-        let (time, clock) = self.clock.time(&syn.stamp, syn.era);
-        self.outcome.clock = self.outcome.clock.max(clock);
-        let mut evidence = syn.evidence;
-        evidence.set_time(time);
-        if let Evidence::Syn(observation) = &mut evidence {
-            observation.clock = clock;
-        }
-        self.queue.push_back(evidence);
+        let (worst, queue) = (&mut self.outcome.clock, &mut self.queue);
+        self.dater.join(part, |evidence, clock| {
+            *worst = (*worst).max(clock);
+            queue.push_back(evidence);
+        });
     }
 
     /// Puts right a stamp that is far from both its neighbours'.

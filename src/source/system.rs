@@ -48,6 +48,27 @@ pub(crate) fn locations(since: Option<Timestamp>) -> (Vec<Location>, Vec<InputEr
     (locations, errors)
 }
 
+/// Where this system's records are, for `doctor`.
+#[derive(Debug)]
+pub(crate) struct Records {
+    /// Logs of known names that are being written, not the rotated ones.
+    pub(crate) logs: Vec<PathBuf>,
+    /// Whether there is a system journal; an error where it may not be read.
+    pub(crate) journal: io::Result<bool>,
+    /// Whether it outlives a boot.
+    pub(crate) is_persistent: bool,
+}
+
+/// Where this system's records are.
+pub(crate) fn records() -> Records {
+    let logs = NAMES.map(|name| Path::new(LOGS).join(name));
+    Records {
+        logs: logs.into_iter().filter(|log| log.is_file()).collect(),
+        journal: journal_readable(&JOURNALS.map(Path::new)),
+        is_persistent: Path::new(JOURNALS[0]).is_dir(),
+    }
+}
+
 /// Whether `path` is the kernel's ring buffer: character device 1, 11
 /// (Documentation/admin-guide/devices.txt).
 pub(super) fn is_ring(path: &Path) -> bool {

@@ -11,10 +11,10 @@ pub(crate) enum Capability {
     /// The firewall, NFLOG, conntrack, neighbours' changes.
     NetAdmin = 12,
     /// Captures.
-    #[cfg(test)]
     NetRaw = 13,
+    /// Network namespaces of one's own.
+    SysAdmin = 21,
     /// The kernel log, where it is restricted.
-    #[cfg(test)]
     Syslog = 34,
 }
 
@@ -22,9 +22,8 @@ impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NetAdmin => "CAP_NET_ADMIN",
-            #[cfg(test)]
             Self::NetRaw => "CAP_NET_RAW",
-            #[cfg(test)]
+            Self::SysAdmin => "CAP_SYS_ADMIN",
             Self::Syslog => "CAP_SYSLOG",
         })
     }

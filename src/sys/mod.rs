@@ -5,12 +5,14 @@
 )]
 
 pub(crate) mod capabilities;
+pub(crate) mod clock;
 mod ext_ack;
 pub(crate) mod netlink_message;
 pub(crate) mod nflog;
 pub(crate) mod nftables;
 pub(crate) mod packet;
 pub(crate) mod readiness;
+pub(crate) mod rtnetlink;
 #[cfg(test)]
 pub(crate) mod testing;
 

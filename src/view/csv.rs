@@ -6,7 +6,7 @@ use super::Report;
 use super::escape::spreadsheet;
 use super::report::ReportDevice;
 
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 26] = [
     "id",
     "mac",
     "hostname",
@@ -24,6 +24,15 @@ const COLUMNS: [&str; 17] = [
     "because",
     "vendor",
     "mac_randomised",
+    "answered",
+    "refused",
+    "unreachable",
+    "unanswered",
+    "held",
+    "unknown",
+    "completed",
+    "bytes_toserver",
+    "bytes_toclient",
 ];
 
 pub(super) fn write(report: &Report, to: &mut dyn Write) -> io::Result<()> {
@@ -36,6 +45,8 @@ pub(super) fn write(report: &Report, to: &mut dyn Write) -> io::Result<()> {
 }
 
 fn row(device: &ReportDevice) -> [String; COLUMNS.len()] {
+    let number_or_empty =
+        |number: Option<u64>| number.map_or_else(String::new, |it| it.to_string());
     let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
     [
         device.id.clone(),
@@ -55,5 +66,14 @@ fn row(device: &ReportDevice) -> [String; COLUMNS.len()] {
         device.because.clone(),
         or_empty(&device.vendor),
         device.mac_randomised.to_string(),
+        device.outcomes.answered.to_string(),
+        device.outcomes.refused.to_string(),
+        device.outcomes.unreachable.to_string(),
+        device.outcomes.unanswered.to_string(),
+        device.outcomes.held.to_string(),
+        device.outcomes.unknown.to_string(),
+        device.completed.to_string(),
+        number_or_empty(device.bytes_toserver),
+        number_or_empty(device.bytes_toclient),
     ]
 }

@@ -31,6 +31,8 @@ struct Event<'a> {
     #[serde(flatten)]
     device: Option<EventDevice>,
     #[serde(flatten)]
+    outcome: Option<EventOutcome>,
+    #[serde(flatten)]
     finding: Option<EventFinding>,
     #[serde(flatten)]
     spoof: Option<EventSpoof>,
@@ -56,7 +58,9 @@ struct Packet {
     #[serde(skip_serializing_if = "Option::is_none")]
     vlan: Option<[u16; 1]>,
     community_id: String,
-    src_mac: Option<String>,
+    /// Of the packet's frame; none where there was none, left out where the event is of no packet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    src_mac: Option<Option<String>>,
     direction: String,
 }
 
@@ -65,6 +69,35 @@ struct EventDevice {
     device: String,
     hostname: Option<String>,
     verdict: String,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Serialize)]
+struct EventOutcome {
+    outcome: String,
+    before: String,
+    /// When the attempt was opened.
+    opened: String,
+    #[serde(flatten)]
+    outside: Option<Outside>,
+    #[serde(flatten)]
+    bytes: Option<FlowBytes>,
+}
+
+/// The connection as it is seen outside.
+#[derive(Debug, Serialize)]
+struct Outside {
+    nat_src_ip: IpAddr,
+    nat_src_port: u16,
+    nat_dest_ip: IpAddr,
+    nat_dest_port: u16,
+}
+
+/// Of the whole connection, headers included.
+#[derive(Debug, Serialize)]
+struct FlowBytes {
+    bytes_toserver: u64,
+    bytes_toclient: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,17 +126,26 @@ struct Loss {
     events: u64,
 }
 
-/// The kind of event that tells of `effect`.
-pub(crate) fn kind(effect: &Effect) -> EventKind {
-    match effect {
+/// The kind of event that tells of `effect`; none where it is no news: an answer that changes nothing
+/// of what is known about an attempt's end, and is not the connection's own.
+pub(crate) fn kind(effect: &Effect) -> Option<EventKind> {
+    Some(match effect {
         Effect::Attempt { .. } => EventKind::Attempt,
         Effect::Spoofed { .. } => EventKind::Spoofed,
-        Effect::Responded { .. } => EventKind::Outcome,
+        Effect::Responded {
+            before,
+            after,
+            response,
+            ..
+        } => {
+            let has_bytes = response.is_some_and(|response| response.bytes.is_some());
+            return (before != after || has_bytes).then_some(EventKind::Outcome);
+        }
         Effect::Found { .. } => EventKind::Finding,
         Effect::Shared { .. } => EventKind::Shared,
         Effect::Lost { .. } => EventKind::Loss,
         Effect::Health(_) => EventKind::Health,
-    }
+    })
 }
 
 /// Writes what followed from an input at `now`, a line for each effect.
@@ -142,8 +184,26 @@ fn event<'a>(effect: &'a Effect, engine: &Engine, now: Timestamp) -> Event<'a> {
             device: EventDevice::new(*device, engine),
             ..Event::of("attempt", now)
         },
-        Effect::Responded { device, .. } => Event {
+        Effect::Responded {
+            device,
+            direction,
+            opened,
+            before,
+            after,
+            tuple,
+            response,
+        } => Event {
+            packet: Some(Packet::of(tuple, direction.to_string())),
             device: EventDevice::new(*device, engine),
+            outcome: Some(EventOutcome {
+                outcome: after.to_string(),
+                before: before.to_string(),
+                opened: engine.wall(*opened).to_string(),
+                outside: response
+                    .and_then(|it| it.outside)
+                    .map(|it| Outside::new(&it)),
+                bytes: response.and_then(|it| it.bytes).map(FlowBytes::new),
+            }),
             ..Event::of("outcome", now)
         },
         Effect::Found { device, finding } => Event {
@@ -203,18 +263,47 @@ impl Event<'_> {
 
 impl Packet {
     fn new(observation: &Observation, direction: String) -> Self {
-        let tuple = &observation.tuple;
+        Self {
+            in_iface: observation.interface.name(),
+            vlan: observation.vlan.map(|id| [id]),
+            src_mac: Some(observation.mac.map(|mac| mac.to_string())),
+            ..Self::of(&observation.tuple, direction)
+        }
+    }
+
+    /// Of a connection, not of a packet of it.
+    fn of(tuple: &Tuple, direction: String) -> Self {
         Self {
             src_ip: tuple.source,
             src_port: tuple.source_port,
             dest_ip: tuple.destination,
             dest_port: tuple.destination_port,
             proto: "TCP",
-            in_iface: observation.interface.name(),
-            vlan: observation.vlan.map(|id| [id]),
+            in_iface: String::new(),
+            vlan: None,
             community_id: community_id(tuple),
-            src_mac: observation.mac.map(|mac| mac.to_string()),
+            src_mac: None,
             direction,
+        }
+    }
+}
+
+impl Outside {
+    fn new(tuple: &Tuple) -> Self {
+        Self {
+            nat_src_ip: tuple.source,
+            nat_src_port: tuple.source_port,
+            nat_dest_ip: tuple.destination,
+            nat_dest_port: tuple.destination_port,
+        }
+    }
+}
+
+impl FlowBytes {
+    fn new((bytes_toserver, bytes_toclient): (u64, u64)) -> Self {
+        Self {
+            bytes_toserver,
+            bytes_toclient,
         }
     }
 }
@@ -277,7 +366,9 @@ mod tests {
     use super::*;
     use crate::attribution::leases::LeaseBook;
     use crate::engine::Input;
-    use crate::model::{Clock, Interface, LossKind, Mac, Process, RuleId, SourceName};
+    use crate::model::{
+        Clock, Interface, LossKind, Mac, Process, Response, ResponseKind, RuleId, SourceName,
+    };
     use crate::settings::Settings;
 
     /// The vectors that the specification's own implementation prints for TCP.
@@ -377,6 +468,64 @@ mod tests {
         ] {
             assert_eq!(finding[name], value, "{name}");
         }
+    }
+
+    fn told(kind: ResponseKind, bytes: Option<(u64, u64)>) -> Input {
+        let Input::Syn(observation) = syn(0) else {
+            unreachable!("a SYN was made");
+        };
+        let outside = Tuple {
+            source: [198, 51, 100, 1].into(),
+            source_port: 1024,
+            ..observation.tuple
+        };
+        Input::Response(Response {
+            time: observation.time,
+            tuple: observation.tuple,
+            isn: None,
+            kind,
+            outside: Some(outside),
+            bytes,
+        })
+    }
+
+    #[test]
+    fn an_outcome_is_a_flow_of_eve_with_its_address_outside() {
+        let answered = told(ResponseKind::Accepted, Some((812, 1300)));
+        assert_eq!(
+            events([syn(0), answered])[1],
+            json!({
+                "schema": "smtpwatch.event.v1",
+                "timestamp": "2023-11-14T22:13:20Z",
+                "event_type": "outcome",
+                "src_ip": "192.168.1.23", "src_port": 40_000,
+                "dest_ip": "203.0.0.9", "dest_port": 25, "proto": "TCP",
+                "community_id": "1:v/mp0G/32kLZMZgwsRD9QFL+Hmw=",
+                "direction": "outbound",
+                "device": "192.168.1.23", "hostname": null, "verdict": "normal",
+                "outcome": "answered", "before": "unknown",
+                "opened": "2023-11-14T22:13:20Z",
+                "nat_src_ip": "198.51.100.1", "nat_src_port": 1024,
+                "nat_dest_ip": "203.0.0.9", "nat_dest_port": 25,
+                "bytes_toserver": 812, "bytes_toclient": 1300,
+            })
+        );
+    }
+
+    #[test]
+    fn an_answer_that_changes_nothing_is_no_event() {
+        let mut engine = Engine::new(Settings::default(), LeaseBook::default(), 7);
+        let mut kinds = |input| -> Vec<Option<EventKind>> {
+            let effects = engine.handle(input, Timestamp::from_seconds(1_700_000_000));
+            effects.iter().map(kind).collect()
+        };
+        assert_eq!(kinds(syn(0)), [Some(EventKind::Attempt)]);
+        assert_eq!(kinds(told(ResponseKind::Tracked, None)), [None]);
+        let accepted = kinds(told(ResponseKind::Accepted, None));
+        assert_eq!(accepted, [Some(EventKind::Outcome)]);
+        assert_eq!(kinds(told(ResponseKind::Established, None)), [None]);
+        let closed = kinds(told(ResponseKind::Closed, Some((1, 2))));
+        assert_eq!(closed, [Some(EventKind::Outcome)]);
     }
 
     #[test]

@@ -400,7 +400,7 @@ fn attempt_fields(attempt: &Attempt<'_>) -> Map<String, Value> {
             fields.insert(key.to_owned(), value);
         }
     };
-    let text = |text: String| (!text.is_empty()).then(|| Value::String(text));
+    let text = |text: String| (!text.is_empty()).then_some(Value::String(text));
     insert("rule", text(attempt.rule.to_string()));
     insert("IN", text(attempt.interface.name()));
     insert("SEQ", attempt.isn.map(Value::from));

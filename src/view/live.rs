@@ -15,12 +15,16 @@ use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table, Wrap};
 use super::escape::terminal;
 use super::table::made_by;
 use crate::engine::{Device, Engine, SourceHealth, grouped};
-use crate::model::{Direction, Mac, Timestamp, Verdict};
+use crate::model::{Direction, Mac, Outcome, Timestamp, Verdict};
 
 /// Messages that are kept for the screen.
 const MAX_MESSAGES: usize = 100;
 /// Characters of a name or an address at the most: an IPv6 address has up to 39.
 const MAX_CELL: usize = 39;
+/// The column of answered attempts, counted from 0.
+const ANSWERED: usize = 7;
+/// Characters of a line that has room for it.
+const WITH_ANSWERED: u16 = 122;
 /// Lines that the messages take at the most.
 const MESSAGE_LINES: u16 = 8;
 
@@ -129,6 +133,8 @@ fn header<'a>(engine: &Engine, title: &str) -> Paragraph<'a> {
 fn devices(frame: &mut Frame<'_>, area: Rect, engine: &Engine, zone: &TimeZone) {
     let room = usize::from(area.height.saturating_sub(1));
     let rows = worst(engine, room);
+    let has_room = area.width >= WITH_ANSWERED;
+    let has_outcomes = has_room && rows.iter().any(|device| device.outcomes().known() > 0);
     let widths = [
         Constraint::Length(10),
         Constraint::Length(widest(&rows, 15, |device| address(device).chars().count())),
@@ -145,17 +151,31 @@ fn devices(frame: &mut Frame<'_>, area: Rect, engine: &Engine, zone: &TimeZone) 
         Constraint::Length(8),
         Constraint::Length(8),
         Constraint::Length(8),
+        Constraint::Length(8),
     ];
+    let widths = shown(widths, has_outcomes);
     let texts = ["VERDICT", "DEVICE", "NAME", "MAC", "VENDOR", "IN"].map(Line::from);
-    let numbers =
-        ["ATTEMPTS", "SERVERS", "PEAK/MIN"].map(|title| Line::from(title).right_aligned());
+    let numbers = ["ATTEMPTS", "ANSWERED", "SERVERS", "PEAK/MIN"]
+        .map(|title| Line::from(title).right_aligned());
     let titles = texts.into_iter().chain(numbers).chain([Line::from("LAST")]);
-    let header = Row::new(titles.map(Cell::from)).style(Style::new().add_modifier(Modifier::DIM));
-    let rows = rows.into_iter().map(|device| row(device, engine, zone));
+    let header = Row::new(shown(titles.map(Cell::from), has_outcomes))
+        .style(Style::new().add_modifier(Modifier::DIM));
+    let rows = rows
+        .into_iter()
+        .map(|device| row(device, has_outcomes, engine, zone));
     frame.render_widget(
         Table::new(rows, widths).header(header).column_spacing(2),
         area,
     );
+}
+
+/// What is shown of the columns: the one of answers only where there are any.
+fn shown<T>(columns: impl IntoIterator<Item = T>, has_outcomes: bool) -> Vec<T> {
+    let columns = columns.into_iter().enumerate();
+    columns
+        .filter(|(index, _)| has_outcomes || *index != ANSWERED)
+        .map(|(_, column)| column)
+        .collect()
 }
 
 /// As wide as the widest, between `least` and what a long name may take.
@@ -191,14 +211,15 @@ fn worst(engine: &Engine, count: usize) -> Vec<&Device> {
     devices
 }
 
-fn row<'a>(device: &Device, engine: &Engine, zone: &TimeZone) -> Row<'a> {
+fn row<'a>(device: &Device, has_outcomes: bool, engine: &Engine, zone: &TimeZone) -> Row<'a> {
     let style = match device.verdict() {
         Verdict::Infected => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
         Verdict::Suspicious => Style::new().fg(Color::Yellow),
         Verdict::Normal => Style::new(),
     };
     let destinations = device.destinations();
-    Row::new([
+    let outcomes = device.outcomes();
+    let cells = [
         text(&device.verdict().to_string()),
         text(&address(device)),
         text(device.hostname.as_deref().unwrap_or("-")),
@@ -210,11 +231,16 @@ fn row<'a>(device: &Device, engine: &Engine, zone: &TimeZone) -> Row<'a> {
                 .map_or("-".to_owned(), |interface| interface.name()),
         ),
         number(device.attempts),
+        if outcomes.known() > 0 {
+            number(outcomes.get(Outcome::Answered))
+        } else {
+            Cell::new(Line::from("-").right_aligned())
+        },
         number(destinations.addresses as u64),
         number(device.peak_per_minute),
         text(&time_of_day(engine.wall(device.last_seen), zone)),
-    ])
-    .style(style)
+    ];
+    Row::new(shown(cells, has_outcomes)).style(style)
 }
 
 fn text<'a>(text: &str) -> Cell<'a> {
@@ -243,7 +269,7 @@ mod tests {
     use super::*;
     use crate::attribution::leases::LeaseBook;
     use crate::engine::{Input, traffic};
-    use crate::model::{Notice, SourceName};
+    use crate::model::{Notice, Response, ResponseKind, SourceName};
     use crate::settings::Settings;
 
     fn drawn(engine: &Engine, view: &LiveView, width: u16, height: u16) -> String {
@@ -283,6 +309,30 @@ mod tests {
         assert!(place("infected") < place("newer \\u{1b}[2J"), "{screen}");
         assert!(place("newer") < place("older"), "{screen}");
         assert!(screen.contains("22:13:20"), "{screen}");
+    }
+
+    #[test]
+    fn answers_have_a_column_where_there_are_any_and_there_is_room() {
+        let mut engine = watching();
+        assert!(!drawn(&engine, &LiveView::default(), 140, 20).contains("ANSWERED"));
+        let start = Timestamp::from_seconds(1_700_000_000);
+        for (now, input) in traffic::syns(2, start.plus_micros(10_000_000_000), 50) {
+            if let Input::Syn(observation) = input {
+                engine.handle(input, now);
+                let response = Response {
+                    time: now,
+                    tuple: observation.tuple,
+                    isn: observation.isn,
+                    kind: ResponseKind::Accepted,
+                    outside: None,
+                    bytes: None,
+                };
+                engine.handle(Input::Response(response), now);
+            }
+        }
+        let screen = drawn(&engine, &LiveView::default(), 140, 20);
+        assert!(screen.contains("ATTEMPTS  ANSWERED   SERVERS"), "{screen}");
+        assert!(!drawn(&engine, &LiveView::default(), 100, 20).contains("ANSWERED"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod csv;
 mod devices;
+mod diagnosis;
 mod escape;
 pub(crate) mod event;
 mod explain;
@@ -23,6 +24,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 pub(crate) use devices::Devices;
+pub(crate) use diagnosis::{Check, Diagnosis, Status as CheckStatus};
 pub(crate) use escape::terminal as for_terminal;
 pub(crate) use explain::{Explainer, explain_leases};
 pub(crate) use live::LiveView;

@@ -8,6 +8,16 @@ use crate::store::Past;
 
 /// Why packets of a capture stay unseen.
 const UNREADABLE: [&str; 2] = ["link type", "truncated"];
+/// Why a log of connections tells of none.
+const UNREAD_FLOWS: [&str; 7] = [
+    "broken Zeek line",
+    "broken EVE line",
+    "broken ulogd line",
+    "columns differ from the header",
+    "no header before it",
+    "not the fields of a connection",
+    "no time, address or port",
+];
 /// Of many, those that are named.
 const SHOWN: usize = 3;
 /// Above this share of late records the answer is not to be trusted: one in a hundred.
@@ -253,6 +263,16 @@ impl Notes {
         if outcome.kind == "pcap" && unreadable * 2 > outcome.records {
             self.blind(format!(
                 "{name}: {unreadable} of {} packets cannot be read: cut too short, or of a link type that is not known",
+                outcome.records
+            ));
+        }
+        let unread: u64 = UNREAD_FLOWS
+            .iter()
+            .filter_map(|reason| outcome.skipped.get(reason))
+            .sum();
+        if unread > outcome.records {
+            self.blind(format!(
+                "{name}: {unread} lines cannot be read as connections, and {} can: smtpwatch explain tells why, line by line",
                 outcome.records
             ));
         }

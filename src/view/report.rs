@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::notes::Notes;
-use crate::engine::{self, Engine, Facts, SourceHealth, Spoofer};
-use crate::model::{Clock, Direction, Finding, Mac, Scope, SourceName, Timestamp, Verdict};
+use crate::engine::{self, Engine, Facts, OutcomeCounts, SourceHealth, Spoofer};
+use crate::model::{
+    Clock, Direction, Finding, Mac, Outcome, Scope, SourceName, Timestamp, Verdict,
+};
 use crate::settings;
-use crate::source::Outcome;
+use crate::source;
 use crate::store::Past;
 
 /// The schema's name.
@@ -97,6 +99,8 @@ pub(super) struct Totals {
     evicted_devices: u64,
     /// Attempts forgotten while their SYNs could still be repeated.
     evicted_attempts: u64,
+    /// Answers that came before their SYN, and for which there was no room.
+    evicted_responses: u64,
 }
 
 /// Packets and attempts.
@@ -146,7 +150,14 @@ pub(super) struct ReportDevice {
     pub(super) destination_groups: usize,
     /// Whether there are more destinations than were counted.
     pub(super) destinations_capped: bool,
-    outcomes: Outcomes,
+    pub(super) outcomes: Outcomes,
+    /// Attempts whose handshake the device completed.
+    pub(super) completed: u64,
+    /// Bytes that it sent in its connections, and received, where anybody told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bytes_toserver: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bytes_toclient: Option<u64>,
     pub(super) first_seen: String,
     pub(super) last_seen: String,
     pub(super) peak_per_minute: u64,
@@ -158,14 +169,32 @@ pub(super) struct ReportDevice {
 }
 
 /// How attempts ended; a log of SYNs cannot tell.
-#[derive(Debug, Default, Serialize)]
-struct Outcomes {
-    answered: u64,
-    refused: u64,
-    unreachable: u64,
-    unanswered: u64,
-    held: u64,
-    unknown: u64,
+#[derive(Debug, Serialize)]
+pub(super) struct Outcomes {
+    pub(super) answered: u64,
+    pub(super) refused: u64,
+    pub(super) unreachable: u64,
+    pub(super) unanswered: u64,
+    pub(super) held: u64,
+    pub(super) unknown: u64,
+}
+
+impl Outcomes {
+    fn new(counts: &OutcomeCounts) -> Self {
+        Self {
+            answered: counts.get(Outcome::Answered),
+            refused: counts.get(Outcome::Refused),
+            unreachable: counts.get(Outcome::Unreachable),
+            unanswered: counts.get(Outcome::Unanswered),
+            held: counts.get(Outcome::Held),
+            unknown: counts.get(Outcome::Unknown),
+        }
+    }
+
+    /// Whether it is known of any attempt how it ended.
+    pub(super) fn is_known(&self) -> bool {
+        self.answered + self.refused + self.unreachable + self.unanswered + self.held > 0
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -204,7 +233,7 @@ impl Report {
     /// a device.
     pub(crate) fn new(
         engine: &Engine,
-        outcomes: &[Outcome],
+        outcomes: &[source::Outcome],
         generated_at: Timestamp,
         top: usize,
     ) -> Self {
@@ -293,7 +322,7 @@ impl Report {
 }
 
 impl Input {
-    fn new(outcome: &Outcome) -> Self {
+    fn new(outcome: &source::Outcome) -> Self {
         Self {
             name: outcome.name.clone(),
             kind: outcome.kind,
@@ -393,6 +422,7 @@ impl Totals {
             unjudged: totals.unjudged,
             evicted_devices: totals.evicted_devices,
             evicted_attempts: totals.evicted_attempts,
+            evicted_responses: totals.evicted_responses,
         }
     }
 }
@@ -421,10 +451,10 @@ impl ReportDevice {
             destinations: device.destinations.addresses,
             destination_groups: device.destinations.groups,
             destinations_capped: device.destinations.is_lower_bound,
-            outcomes: Outcomes {
-                unknown: device.attempts,
-                ..Outcomes::default()
-            },
+            outcomes: Outcomes::new(&device.outcomes),
+            completed: device.completed,
+            bytes_toserver: device.bytes.map(|(sent, _)| sent),
+            bytes_toclient: device.bytes.map(|(_, received)| received),
             first_seen: device.first_seen.to_string(),
             last_seen: device.last_seen.to_string(),
             peak_per_minute: device.peak_per_minute,

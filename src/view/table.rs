@@ -13,14 +13,19 @@ use crate::engine::grouped;
 use crate::model::Verdict;
 
 const BOLD: Style = Style::new().bold();
-const COLUMNS: [Column; 13] = [
+/// Columns that are left out where they would say nothing.
+const NAME: &str = "NAME";
+const VENDOR: &str = "VENDOR";
+const ANSWERED: &str = "ANSWERED";
+const COLUMNS: [Column; 14] = [
     Column::text("VERDICT"),
     Column::text("DEVICE"),
-    Column::text("NAME"),
+    Column::text(NAME),
     Column::text("MAC"),
-    Column::text("VENDOR"),
+    Column::text(VENDOR),
     Column::text("IN"),
     Column::number("ATTEMPTS"),
+    Column::number(ANSWERED),
     Column::number("SYNS"),
     Column::number("SERVERS"),
     Column::number("NETWORKS"),
@@ -111,19 +116,21 @@ fn devices(report: &Report, layout: &Layout, to: &mut dyn Write) -> io::Result<(
     } else {
         DATE_AND_TIME
     };
-    let has = |known: fn(&ReportDevice) -> bool| report.devices.iter().any(known);
-    let has_names = has(|device| device.hostname.is_some());
+    let any = |says: fn(&ReportDevice) -> bool| report.devices.iter().any(says);
+    let has_names = any(|device| device.hostname.is_some());
+    let has_outcomes = any(|device| device.outcomes.is_known());
     let has_vendors =
-        has(|device| made_by(device.vendor.as_deref(), device.mac_randomised).is_some());
-    let is_shown = |column: &Column| match column.title {
-        "NAME" => has_names,
-        "VENDOR" => has_vendors,
+        any(|device| made_by(device.vendor.as_deref(), device.mac_randomised).is_some());
+    let is_shown = |column: &&Column| match column.title {
+        NAME => has_names,
+        VENDOR => has_vendors,
+        ANSWERED => has_outcomes,
         _ => true,
     };
-    let mut grid = Grid::new(COLUMNS.iter().filter(|column| is_shown(column)));
+    let mut grid = Grid::new(COLUMNS.iter().filter(is_shown));
     for device in report.devices.iter().take(layout.top) {
         let cells = row(device, &layout.zone, format).into_iter().zip(&COLUMNS);
-        grid.row(cells.filter_map(|(cell, column)| is_shown(column).then_some(cell)));
+        grid.row(cells.filter_map(|(cell, column)| is_shown(&column).then_some(cell)));
     }
     writeln!(to)?;
     grid.write(layout.width, |row| style(report.devices[row].verdict), to)?;
@@ -158,6 +165,11 @@ fn row(device: &ReportDevice, zone: &TimeZone, format: &str) -> [String; COLUMNS
         made_by(device.vendor.as_deref(), device.mac_randomised).unwrap_or_else(|| "-".to_owned()),
         or_dash(&device.interface),
         grouped(device.attempts),
+        if device.outcomes.is_known() {
+            grouped(device.outcomes.answered)
+        } else {
+            "-".to_owned()
+        },
         grouped(device.syns),
         format!("{at_least}{}", grouped(device.destinations as u64)),
         format!("{at_least}{}", grouped(device.destination_groups as u64)),

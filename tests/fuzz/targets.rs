@@ -12,6 +12,7 @@ use smtpwatch::attribution::leases::{Basis, LeaseBook};
 use smtpwatch::decode::capture::{self, MAX_WANTED, Reader, Record};
 use smtpwatch::decode::clock::{Anchor, End, Era, Eras, FirstStamps, RecordClock};
 use smtpwatch::decode::dhcp_lease::{self, Lease, Leases};
+use smtpwatch::decode::flows::{self, Format, zeek};
 use smtpwatch::decode::journal::{self, Entry};
 use smtpwatch::decode::kernel_log::{Content, Decoded, Decoder, Packet};
 use smtpwatch::decode::nflog::{self, Item, Message};
@@ -21,8 +22,9 @@ use smtpwatch::decode::syslog::{self, Origin};
 use smtpwatch::decode::{dhcp_lease::Kind, packet};
 use smtpwatch::engine::{self, Effect, Engine, Input};
 use smtpwatch::model::{
-    Clock, DeviceKey, Direction, Finding, Interface, Link, LocalAddress, Mac, Neighbour,
-    Observation, Route, RuleId, Scope, Timestamp, Topology, Tuple, Verdict,
+    Clock, DeviceKey, Direction, Finding, Interface, Link, LocalAddress, Mac, Neighbour, Notice,
+    Observation, Outcome, Response, ResponseKind, Route, RuleId, Scope, SourceName, Timestamp,
+    Topology, Tuple, Verdict,
 };
 use smtpwatch::settings::{Burst, Limits, Settings, Volume};
 
@@ -30,7 +32,7 @@ use smtpwatch::settings::{Burst, Limits, Settings, Volume};
 type Target = fn(&[u8]);
 
 /// All targets by name, which is that of their corpus, too.
-pub(crate) const ALL: [(&str, Target); 9] = [
+pub(crate) const ALL: [(&str, Target); 10] = [
     ("kernel_log", kernel_log),
     ("stamp", stamp),
     ("journal_json", journal_json),
@@ -40,6 +42,7 @@ pub(crate) const ALL: [(&str, Target); 9] = [
     ("capture", capture),
     ("dhcp_lease", dhcp_lease),
     ("engine", engine),
+    ("flows", flows),
 ];
 
 /// 2026-03-29: the clock has just been put forward in [`zone`].
@@ -412,6 +415,16 @@ pub(crate) fn packet(data: &[u8]) {
         Ok(segment) => check_segment(&segment),
         Err(skip) => assert!(packet::Skip::ALL.contains(&skip) && !skip.reason().is_empty()),
     }
+    // ICMP errors are something else than TCP.
+    match packet::read(link, frame) {
+        Ok(packet::Content::Quote(quote)) => {
+            assert_eq!(whole, Err(packet::Skip::NotTcp));
+            let tuple = quote.tuple;
+            assert_eq!(tuple.source.is_ipv4(), tuple.destination.is_ipv4());
+        }
+        Ok(packet::Content::Segment(segment)) => assert_eq!(whole, Ok(segment)),
+        Err(skip) => assert_eq!(whole, Err(skip)),
+    }
     // Where the capture cut the frame it says the same, or that it was cut.
     for end in 0..frame.len().min(160) {
         match packet::decode(link, &frame[..end]) {
@@ -463,6 +476,37 @@ fn check_message(data: &[u8], message: &Message<'_>) {
     if let Ok(segment) = message.segment() {
         check_segment(&segment);
         assert_eq!(segment.mac, message.mac());
+    }
+}
+
+/// A log of connections: by its own format, and by each of the others.
+pub(crate) fn flows(data: &[u8]) {
+    let own = Format::of(data);
+    let zeek = Format::Zeek(zeek::Layout::default());
+    for mut format in own.into_iter().chain([zeek, Format::Eve, Format::Ulogd]) {
+        assert!(!format.name().is_empty());
+        for line in data.split(|&b| b == b'\n') {
+            format.follow(line);
+            let decoded = format.decode(line);
+            check_flow(&decoded);
+            // Nothing hangs on how the writer ends its lines, or on who reads them.
+            let around = [line, b"\r"].concat();
+            assert_eq!(format.clone().decode(&around), decoded);
+        }
+    }
+}
+
+fn check_flow(content: &flows::Content<'_>) {
+    match content {
+        flows::Content::Attempt(attempt) => {
+            check_stamp(&attempt.stamp);
+            assert_ne!(attempt.stamp, Stamp::None);
+            assert!(attempt.mac.is_none_or(Mac::is_station));
+            assert_ne!(attempt.ip_id, Some(0));
+            assert!(attempt.vlan.is_none_or(|id| (1..4096).contains(&id)));
+        }
+        flows::Content::Skipped(skip) => assert!(!skip.reason().is_empty()),
+        flows::Content::Other => {}
     }
 }
 
@@ -666,6 +710,16 @@ fn address(number: u8) -> IpAddr {
     }
 }
 
+/// A source works, or does not.
+fn told_by(source: SourceName, is_ready: bool) -> Notice {
+    if is_ready {
+        Notice::SourceReady { source }
+    } else {
+        let why = "gone".to_owned();
+        Notice::SourceFailed { source, why }
+    }
+}
+
 /// A gateway whose LAN has a router; `kind` changes the rest.
 fn topology(kind: u8) -> Topology {
     let (lan, wan) = (Interface::new(b"eth"), Interface::new(b"eth0"));
@@ -714,7 +768,8 @@ fn knowledge(&[kind, ends, last, more]: &[u8; 4]) -> Input {
         4 => Input::Leases(dhcp_lease::decode(LEASES).records),
         5 => Input::Leases(Vec::new()),
         6 => Input::Hosts(vec![(address(ends), "by-hand".to_owned())]),
-        _ => Input::WallClock(i64::from(more) << 40),
+        _ if last & 1 == 0 => Input::WallClock(i64::from(more) << 40),
+        _ => Input::Notice(told_by(SourceName::Conntrack, more & 1 == 0)),
     }
 }
 
@@ -738,6 +793,9 @@ fn packets(bytes: &[u8], is_live: bool) -> Vec<Input> {
             let unit = [1, 60, 3600, -1][usize::from(step >> 4 & 3)];
             time = time.plus_micros(i64::from(step & 15) * unit * 1_000_000);
             let some = |value: u8| (value & 7 != 0).then_some(value & 7);
+            if rule & 0xc0 == 0x80 {
+                return Input::Response(response(time, chunk));
+            }
             let observation = Observation {
                 time,
                 clock: match flags & 3 {
@@ -769,6 +827,34 @@ fn packets(bytes: &[u8], is_live: bool) -> Vec<Input> {
         .collect()
 }
 
+/// What is told of an attempt, in the bytes of a SYN.
+fn response(time: Timestamp, bytes: &[u8]) -> Response {
+    const KINDS: [ResponseKind; 8] = [
+        ResponseKind::Tracked,
+        ResponseKind::Accepted,
+        ResponseKind::Established,
+        ResponseKind::Reset,
+        ResponseKind::Unreachable,
+        ResponseKind::TimedOut,
+        ResponseKind::Closed,
+        ResponseKind::Closed,
+    ];
+    let tuple = Tuple {
+        source: address(bytes[1]),
+        destination: address(bytes[1] >> 4),
+        source_port: u16::from(bytes[2] & 15),
+        destination_port: 25,
+    };
+    Response {
+        time,
+        tuple,
+        isn: (bytes[3] & 7 != 0).then_some(u32::from(bytes[3] & 7)),
+        kind: KINDS[usize::from(bytes[4] & 7)],
+        outside: (bytes[4] & 8 != 0).then_some(tuple),
+        bytes: (bytes[4] & 16 != 0).then_some((u64::from(bytes[6]), u64::MAX)),
+    }
+}
+
 fn observation(input: &Input) -> Option<&Observation> {
     match input {
         Input::Syn(observation) | Input::LateSyn(observation) => Some(observation),
@@ -791,6 +877,7 @@ fn run(settings: &Settings, inputs: &[Input], seed: u64) -> (Engine, Vec<Finding
         now = observation(input).map_or(now, |observation| now.max(observation.time));
         let before = engine.totals().spoofed.attempts;
         let effects = engine.handle(input.clone(), now).to_vec();
+        check_responses(&effects);
         let is_forged = |effect: &&Effect| matches!(effect, Effect::Spoofed { .. });
         let forged = effects.iter().filter(is_forged).count() as u64;
         assert_eq!(before + forged, engine.totals().spoofed.attempts);
@@ -810,6 +897,29 @@ fn run(settings: &Settings, inputs: &[Input], seed: u64) -> (Engine, Vec<Finding
     (engine, found)
 }
 
+/// What is known of an attempt's end only gets better, and nobody has the last word unasked.
+fn check_responses(effects: &[Effect]) {
+    for effect in effects {
+        if let Effect::Responded {
+            before,
+            after,
+            response,
+            tuple,
+            ..
+        } = effect
+        {
+            assert!(before <= after);
+            match response {
+                Some(response) => {
+                    assert_eq!((*before).max(response.kind.outcome()), *after);
+                    assert_eq!(response.tuple, *tuple);
+                }
+                None => assert_eq!((*before, *after), (Outcome::Unknown, Outcome::Unanswered)),
+            }
+        }
+    }
+}
+
 fn check_devices(engine: &Engine) {
     let limits = engine.settings().limits;
     assert!(engine.devices().count() <= limits.devices);
@@ -821,6 +931,9 @@ fn check_devices(engine: &Engine) {
         assert!(device.first_seen <= device.last_seen);
         assert!((1..=16).contains(&device.addresses.len()));
         assert!(device.peak_per_minute <= device.attempts);
+        let ends = Outcome::ALL.map(|outcome| device.outcomes().get(outcome));
+        assert_eq!(ends.iter().sum::<u64>(), device.attempts);
+        assert!(device.completed <= device.outcomes().get(Outcome::Answered));
         let (all, top) = (device.destinations(), device.top_destinations(usize::MAX));
         assert!(all.groups <= all.addresses && all.addresses == top.len());
         let told: u64 = top.iter().map(|(_, attempts)| attempts).sum();
@@ -897,12 +1010,15 @@ fn check_totals(engine: &Engine, inputs: &[Input], found: &[Finding]) {
     }
 }
 
-fn summary(engine: &Engine) -> Vec<(DeviceKey, u64, u64, u64, Verdict)> {
+type Summary = (DeviceKey, [u64; 3], Verdict, engine::OutcomeCounts);
+
+fn summary(engine: &Engine) -> Vec<Summary> {
     engine
         .devices()
         .map(|(_, device)| {
             let (syns, attempts, peak) = (device.syns, device.attempts, device.peak_per_minute);
-            (device.key, syns, attempts, peak, device.verdict())
+            let counts = [syns, attempts, peak];
+            (device.key, counts, device.verdict(), device.outcomes())
         })
         .collect()
 }

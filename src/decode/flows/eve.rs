@@ -11,6 +11,9 @@ use super::{Attempt, Decoded, Ends, Scalar, Skip, json, keep};
 use crate::decode::stamp::Stamp;
 use crate::model::{Interface, Mac, ResponseKind};
 
+/// The rule of attempts that a transaction tells of.
+pub const TRANSACTION: &str = "smtp";
+
 /// TCP flags, as they stand in `tcp_flags_ts` and `tcp_flags_tc`.
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
@@ -42,7 +45,7 @@ pub(super) fn decode(line: &[u8]) -> Decoded<'_> {
     }
     match event.kind.as_deref() {
         Some("flow") => event.flow(),
-        Some("smtp") => event.smtp().map(Some),
+        Some(TRANSACTION) => event.smtp().map(Some),
         Some(_) => Err(Skip::OtherEvent),
         None => Err(Skip::BrokenEve),
     }
@@ -112,7 +115,7 @@ impl<'a> Event<'a> {
             std::mem::swap(&mut tuple.source_port, &mut tuple.destination_port);
         }
         Ok(Attempt {
-            rule: Cow::Borrowed("smtp"),
+            rule: Cow::Borrowed(TRANSACTION),
             response: Some(ResponseKind::Established),
             interface: self.interface.unwrap_or_default(),
             vlan: self.vlan,
@@ -147,6 +150,7 @@ fn flags(text: &str) -> Option<u8> {
 mod tests {
     use super::super::{Content, Format};
     use super::*;
+    use ResponseKind::{Accepted, Established, Reset, TimedOut};
 
     const FLOW: &str = r#"{"timestamp":"2024-11-13T12:25:00.381225+0000","flow_id":1,"in_iface":"eth1","event_type":"flow","vlan":[10,20],"src_ip":"192.168.1.23","src_port":40001,"dest_ip":"203.0.113.9","dest_port":25,"ip_v":4,"proto":"TCP","app_proto":"smtp","flow":{"pkts_toserver":9,"pkts_toclient":7,"bytes_toserver":1369,"bytes_toclient":5372,"start":"2024-11-13T12:22:00.386389+0000","end":"2024-11-13T12:22:09.395461+0000","age":9,"state":"closed","reason":"timeout","alerted":false},"ether":{"dest_macs":["02:00:5e:00:00:01"],"src_macs":["02:00:5e:10:01:17"]},"tcp":{"tcp_flags":"1b","tcp_flags_ts":"1b","tcp_flags_tc":"1a","syn":true,"ack":true,"state":"closed","ts_max_regions":1}}"#;
     const SMTP: &str = r#"{"timestamp":"2024-11-13T12:22:05.000001+0000","flow_id":1,"in_iface":"eth1","event_type":"smtp","src_ip":"192.168.1.23","src_port":40001,"dest_ip":"203.0.113.9","dest_port":25,"proto":"TCP","ether":{"src_mac":"02:00:5e:00:00:01"},"tx_id":0,"smtp":{"helo":"x","mail_from":"<a@b>","rcpt_to":["<c@d>"]},"email":{"status":"PARSE_DONE"}}"#;
@@ -192,7 +196,6 @@ mod tests {
                 .replace(r#""reason":"timeout""#, &format!(r#""reason":"{reason}""#));
             attempt(&line).response
         };
-        use ResponseKind::{Accepted, Established, Reset, TimedOut};
         for (ts, tc, state, reason, response) in [
             ("12", "12", "established", "timeout", Some(Established)),
             ("02", "12", "syn_recv", "timeout", Some(Accepted)),

@@ -80,9 +80,8 @@ struct Value<'s, 'o, 'a> {
 }
 
 impl<'a> Value<'_, '_, 'a> {
-    fn show<E>(self, scalar: Scalar<'a>) -> Result<(), E> {
+    fn show(self, scalar: Scalar<'a>) {
         (self.see)(self.outer, self.key, scalar);
-        Ok(())
     }
 }
 
@@ -102,15 +101,18 @@ impl<'a> Visitor<'a> for Value<'_, '_, 'a> {
     }
 
     fn visit_borrowed_str<E>(self, text: &'a str) -> Result<(), E> {
-        self.show(Scalar::Text(Cow::Borrowed(text)))
+        self.show(Scalar::Text(Cow::Borrowed(text)));
+        Ok(())
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.show(Scalar::Text(Cow::Owned(text.to_owned())))
+        self.show(Scalar::Text(Cow::Owned(text.to_owned())));
+        Ok(())
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<(), E> {
-        self.show(Scalar::Integer(number))
+        self.show(Scalar::Integer(number));
+        Ok(())
     }
 
     /// Nothing that counts here is negative.
@@ -119,11 +121,13 @@ impl<'a> Visitor<'a> for Value<'_, '_, 'a> {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<(), E> {
-        self.show(Scalar::Float(number))
+        self.show(Scalar::Float(number));
+        Ok(())
     }
 
     fn visit_bool<E>(self, flag: bool) -> Result<(), E> {
-        self.show(Scalar::Bool(flag))
+        self.show(Scalar::Bool(flag));
+        Ok(())
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {

@@ -219,33 +219,42 @@ type Decoded<'a> = Result<Option<Attempt<'a>>, Skip>;
 /// Names in a JSON object that tell who wrote it.
 #[derive(Default)]
 struct Keys {
-    event_type: bool,
-    timestamp: bool,
-    schema: bool,
-    conn_state: bool,
-    originator: bool,
-    oob: bool,
+    seen: [bool; Self::NAMES.len()],
+    is_ulogd: bool,
 }
 
 impl Keys {
+    const NAMES: [&str; 6] = [
+        "event_type",
+        "timestamp",
+        "schema",
+        "conn_state",
+        "id.orig_h",
+        "id_orig_h",
+    ];
+
     fn note(&mut self, key: &str) {
-        match key {
-            "event_type" => self.event_type = true,
-            "timestamp" => self.timestamp = true,
-            // This program's own events borrow EVE's names.
-            "schema" => self.schema = true,
-            "conn_state" => self.conn_state = true,
-            "id.orig_h" | "id_orig_h" => self.originator = true,
-            _ => self.oob |= key.starts_with("oob."),
+        for (name, seen) in Self::NAMES.iter().zip(&mut self.seen) {
+            *seen |= *name == key;
         }
+        self.is_ulogd |= key.starts_with("oob.");
     }
 
     fn format(&self) -> Option<Format> {
-        if self.conn_state && self.originator {
+        let [
+            event_type,
+            timestamp,
+            schema,
+            conn_state,
+            originator,
+            renamed,
+        ] = self.seen;
+        if conn_state && (originator || renamed) {
             Some(Format::Zeek(zeek::Layout::default()))
-        } else if self.oob {
+        } else if self.is_ulogd {
             Some(Format::Ulogd)
-        } else if self.event_type && self.timestamp && !self.schema {
+        } else if event_type && timestamp && !schema {
+            // This program's own events borrow EVE's names, and bear a schema.
             Some(Format::Eve)
         } else {
             None
@@ -341,10 +350,10 @@ impl<'a> Scalar<'a> {
 /// Reads `1258531221.486539` as microseconds; digits beyond are dropped.
 fn unix(text: &str) -> Option<i64> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(6);
-    let micros = digits.fold(Some(0), |value: Option<i64>, digit| {
+    let mut digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(6);
+    let micros = digits.try_fold(0, |value: i64, digit| {
         let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
-        value.map(|value| value * 10 + digit)
+        Some(value * 10 + digit)
     })?;
     let seconds = i64::try_from(decimal(seconds.as_bytes())?).ok()?;
     seconds.checked_mul(1_000_000)?.checked_add(micros)

@@ -24,8 +24,8 @@ struct Packet<'a> {
     micros: Option<u32>,
     ends: Ends,
     protocol: Option<u8>,
-    syn: bool,
-    ack: bool,
+    syn: Option<bool>,
+    ack: Option<bool>,
     isn: Option<u32>,
     ip_id: Option<u16>,
     ttl: Option<u8>,
@@ -67,8 +67,8 @@ impl<'a> Packet<'a> {
             "ip.id" => keep(&mut self.ip_id, value.number()),
             "ip.ttl" | "ip6.hoplimit" => keep(&mut self.ttl, value.number()),
             "tcp.seq" => keep(&mut self.isn, value.number()),
-            "tcp.syn" => self.syn |= value.is_set(),
-            "tcp.ack" => self.ack |= value.is_set(),
+            "tcp.syn" => keep(&mut self.syn, Some(value.is_set())),
+            "tcp.ack" => keep(&mut self.ack, Some(value.is_set())),
             "mac.saddr.str" => keep(&mut self.mac, value.mac()),
             "mac.str" => keep(&mut self.header, value.into_text()),
             "ct.event" | "ct.id" | "orig.l4.dport" => self.is_tracking = true,
@@ -80,7 +80,8 @@ impl<'a> Packet<'a> {
         if self.is_tracking {
             return Err(Skip::Tracking);
         }
-        if self.protocol.is_some_and(|protocol| protocol != TCP) || !self.syn || self.ack {
+        let is_tcp = self.protocol.is_none_or(|protocol| protocol == TCP);
+        if !is_tcp || self.syn != Some(true) || self.ack == Some(true) {
             return Ok(None);
         }
         let tuple = self.ends.tuple()?;

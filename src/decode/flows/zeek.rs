@@ -367,6 +367,7 @@ fn by_state(state: &str) -> Result<Option<ResponseKind>, Skip> {
 mod tests {
     use super::super::{Content, Format};
     use super::*;
+    use ResponseKind::{Accepted, Established, Reset, TimedOut};
 
     const HEADER: &str = "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n#open\t2024-11-13-12-00-00\n#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tservice\tduration\torig_bytes\tresp_bytes\tconn_state\tlocal_orig\tlocal_resp\tmissed_bytes\thistory\torig_pkts\torig_ip_bytes\tresp_pkts\tresp_ip_bytes\ttunnel_parents\tvlan\tinner_vlan\torig_l2_addr\tresp_l2_addr\n#types\ttime\tstring\taddr\tport\taddr\tport\tenum\tstring\tinterval\tcount\tcount\tstring\tbool\tbool\tcount\tstring\tcount\tcount\tcount\tcount\tset[string]\tint\tint\tstring\tstring";
     const DEFAULT: &str = "1731500520.386389\tCz8F3O3rmUNrd0OxS5\t192.168.1.23\t40001\t203.0.113.9\t25\ttcp\tsmtp\t9.009072\t945\t5008\tSF\tT\tF\t0\tShAdDafF\t8\t1369\t7\t5372\t-";
@@ -446,7 +447,6 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        use ResponseKind::{Accepted, Established, Reset, TimedOut};
         for (state, history, response) in [
             ("S0", "S", Some(TimedOut)),
             ("S0", "-", Some(TimedOut)),

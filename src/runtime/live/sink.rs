@@ -168,7 +168,7 @@ impl Sink {
     pub(super) fn show(&mut self, effect: &Effect, engine: &Engine, now: Timestamp) {
         self.has_news = true;
         if let Face::Events(printer) = &mut self.face
-            && self.events.contains(&event::kind(effect))
+            && event::kind(effect).is_some_and(|kind| self.events.contains(&kind))
         {
             printer.line(|to| event::write(effect, engine, now, to));
         }

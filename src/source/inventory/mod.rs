@@ -7,6 +7,7 @@
 
 mod files;
 mod netlink;
+mod survey;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::engine::Input;
 use crate::model::{Interface, LocalAddress, Mac, Neighbour, Route, Timestamp, Topology};
 use files::{Change, Followed};
 use netlink::{Fact, Hop, Socket, Table};
+pub(crate) use survey::{LinkKind, SurveyedLink, Ways, survey};
 
 /// The largest lease file that is followed: a hundred thousand leases or so.
 const MAX_LEASES: u64 = 16 << 20;

@@ -177,8 +177,17 @@ impl Socket {
     /// Asks for a whole table and hands it to `take`; answers false where it changed meanwhile, so
     /// that it must be asked again.
     pub(super) fn dump(&mut self, table: Table, mut take: impl FnMut(Fact)) -> io::Result<bool> {
+        self.ask(table.request(), |message| take(fact(message)))
+    }
+
+    /// The same for any request, its answers as the kernel made them.
+    pub(super) fn ask(
+        &mut self,
+        request: RouteNetlinkMessage,
+        mut take: impl FnMut(&NetlinkBuffer<&[u8]>),
+    ) -> io::Result<bool> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut request = NetlinkMessage::from(table.request());
+        let mut request = NetlinkMessage::from(request);
         request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
         request.header.sequence_number = self.sequence;
         request.finalize();
@@ -200,7 +209,7 @@ impl Socket {
                 match message.message_type() {
                     NLMSG_DONE => is_done = true,
                     NLMSG_ERROR => refused = Some(errno(message.payload())),
-                    _ => take(fact(message)),
+                    _ => take(message),
                 }
             });
             match refused {

@@ -83,9 +83,21 @@ impl Capture {
                 .map_err(failed("choosing the link type"))?;
         }
         let link = LinkType(u16::try_from(capture.get_datalink().0).unwrap_or(u16::MAX));
-        capture
-            .filter(&filter(&options.ports, link), true)
-            .map_err(failed("setting the filter"))?;
+        let filter = filter(&options.ports, link);
+        if matches!(link, LinkType::LINUX_SLL | LinkType::LINUX_SLL2) {
+            // The header tells the direction, to libpcap, too.
+            let set = capture.filter(&filter, true);
+            set.map_err(failed("setting the filter"))?;
+        } else {
+            let compiled = capture.compile(&filter, true);
+            let program = compiled.map_err(failed("compiling the filter"))?;
+            let attached = sys::packet::attach_filter(&capture, &program);
+            attached.map_err(|error| LiveError::Capture {
+                step: "setting the filter",
+                interface,
+                why: error.to_string(),
+            })?;
+        }
         let index = match if_nametoindex(name.as_str()) {
             Ok(index) => Some(index),
             Err(_) if name == ANY => None,
@@ -264,7 +276,7 @@ impl AsFd for Capture {
 /// `tcp[...]` and `icmp[...]` mean IPv4 alone; of IPv6 the offsets are those of a packet without extension
 /// headers, and those that have some are let through. Tags are only known on Ethernet: on what comes from
 /// all interfaces the kernel has taken one off.
-fn filter(ports: &Ports, link: LinkType) -> String {
+pub(super) fn filter(ports: &Ports, link: LinkType) -> String {
     let any = |what: &str| {
         let ports = ports.as_slice().iter();
         let each: Vec<String> = ports.map(|port| format!("{what} {port}")).collect();

@@ -1,4 +1,5 @@
-//! Floor 5: what is seen as it happens, through NFLOG, the kernel's ring buffer, or a capture.
+//! Floor 5: what is seen as it happens, through NFLOG, the kernel's ring buffer, the journal, a log that
+//! is followed, or a capture.
 //!
 //! A source is a descriptor to wait for and a read that never blocks and always ends: it answers what
 //! is there by then, up to a bound, with what was lost on the way. It asks no clock: the time of arrival
@@ -8,10 +9,14 @@
 //! A source belongs to the network namespace of the thread that opens it and has to be read there.
 
 mod capture;
+mod file;
+mod journal;
 mod kmsg;
 mod nflog;
+mod text;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
@@ -56,6 +61,40 @@ pub(crate) enum LiveError {
         /// What it is instead.
         why: &'static str,
     },
+    /// A log cannot be followed.
+    #[error("{step} {} failed: {cause}{}", .path.display(), advice(.cause))]
+    File {
+        /// What was being done.
+        step: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
+    },
+    /// It is nothing that grows line by line.
+    #[error("{} is {what}, which cannot be followed: `smtpwatch report {}` reads it", .path.display(), .path.display())]
+    NoLog {
+        /// Where it is.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// There is no journalctl.
+    #[error(
+        "starting journalctl failed: {0}; without systemd's journal use --source kmsg or --source file:PATH"
+    )]
+    NoJournalctl(std::io::Error),
+    /// journalctl gave up.
+    #[error("journalctl ended ({status}): {}", .said.escape_debug())]
+    JournalEnded {
+        /// How.
+        status: String,
+        /// What it said.
+        said: String,
+    },
+    /// journalctl's output cannot be read.
+    #[error("reading from journalctl failed: {0}")]
+    Journal(std::io::Error),
     /// Its descriptor cannot be waited for.
     #[error("{source_name}: cannot wait for it: {cause}")]
     Watch {
@@ -76,6 +115,16 @@ pub(crate) enum LiveError {
     },
 }
 
+/// What to do about `cause`.
+fn advice(cause: &std::io::Error) -> &'static str {
+    match cause.kind() {
+        std::io::ErrorKind::PermissionDenied => "; run as root, or with the group that may read it",
+        std::io::ErrorKind::NotFound => "; the folder of the log must be there",
+        std::io::ErrorKind::StorageFull => "; raise fs.inotify.max_user_watches",
+        _ => "",
+    }
+}
+
 /// What is asked for of a source.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
@@ -94,6 +143,15 @@ pub(crate) struct Options {
     pub(crate) resume_at: Vec<(SourceName, String)>,
 }
 
+impl Options {
+    /// How far `source` was read by an earlier run.
+    fn position_of(&self, source: &SourceName) -> Option<&str> {
+        let mut all = self.resume_at.iter();
+        all.find(|(name, _)| name == source)
+            .map(|(_, position)| position.as_str())
+    }
+}
+
 /// What reads of live sources gave. It is handed in again, emptied, so that its memory is used again.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -107,6 +165,8 @@ pub(crate) struct Batch {
     /// How far a source that remembers has been read with this batch, where that has changed: what is
     /// to be handed in as [`Options::resume_at`] after a restart, and kept with what was read or not at all.
     pub(crate) position: Option<String>,
+    /// What is to be told to the admin, each a sentence.
+    pub(crate) notes: Vec<String>,
     /// How often the kernel said that the queue to the reader had been full.
     pub(crate) overruns: u64,
     /// Whether the last read took everything that was there; else there may be more to read at once.
@@ -120,6 +180,7 @@ impl Batch {
         self.lost.clear();
         self.events = 0;
         self.position = None;
+        self.notes.clear();
         self.overruns = 0;
         self.is_drained = false;
     }
@@ -144,6 +205,10 @@ pub(crate) enum Live {
     Kmsg(Box<kmsg::Kmsg>),
     /// A capture.
     Capture(Box<capture::Capture>),
+    /// The kernel's messages in the journal.
+    Journal(Box<journal::Journal>),
+    /// A log.
+    File(Box<file::Follower>),
 }
 
 /// Opens the source `name`, in the network namespace of this thread. Where it fails the error says
@@ -155,7 +220,16 @@ pub(crate) fn open(name: &SourceName, options: &Options) -> Result<Live, LiveErr
         SourceName::Capture(interface) => {
             Live::Capture(Box::new(capture::Capture::open(interface, options)?))
         }
-        SourceName::Conntrack | SourceName::Journal | SourceName::File(_) => {
+        SourceName::Journal => Live::Journal(Box::new(journal::Journal::open(
+            options,
+            options.position_of(name),
+        )?)),
+        SourceName::File(ref path) => Live::File(Box::new(file::Follower::open(
+            Path::new(path),
+            options,
+            options.position_of(name),
+        )?)),
+        SourceName::Conntrack => {
             return Err(LiveError::NotYet(name.clone()));
         }
     })
@@ -170,6 +244,18 @@ impl Live {
             Self::Nflog(source) => source.read(now, batch),
             Self::Kmsg(source) => source.read(now, batch),
             Self::Capture(source) => source.read(now, batch),
+            Self::Journal(source) => source.read(now, batch),
+            Self::File(source) => source.read(now, batch),
+        }
+    }
+
+    /// How far the time of day is ahead of the time that inputs bear, in microseconds: records that bear
+    /// their own time are moved back by it.
+    pub(crate) fn set_wall_offset(&mut self, micros: i64) {
+        match self {
+            Self::Journal(source) => source.text.set_wall_offset(micros),
+            Self::File(source) => source.text.set_wall_offset(micros),
+            Self::Nflog(_) | Self::Kmsg(_) | Self::Capture(_) => {}
         }
     }
 
@@ -177,7 +263,7 @@ impl Live {
     pub(crate) fn forget_interfaces(&mut self) {
         match self {
             Self::Nflog(source) => source.names.forget(),
-            Self::Kmsg(_) => {}
+            Self::Kmsg(_) | Self::Journal(_) | Self::File(_) => {}
             Self::Capture(source) => source.names.forget(),
         }
     }
@@ -189,6 +275,8 @@ impl AsFd for Live {
             Self::Nflog(source) => source.as_fd(),
             Self::Kmsg(source) => source.as_fd(),
             Self::Capture(source) => source.as_fd(),
+            Self::Journal(source) => source.as_fd(),
+            Self::File(source) => source.as_fd(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The sources on real traffic, in network namespaces of their own: a LAN's machine `lan0` that sends
 //! frames to a gateway's `eth1`.
 
+mod outcomes;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
