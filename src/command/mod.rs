@@ -5,11 +5,14 @@ mod configured;
 mod devices;
 mod doctor;
 mod explain;
+mod history;
+mod operator;
 mod output;
 mod replay;
 mod report;
 mod rules;
 mod watch;
+mod who;
 
 use std::ffi::OsString;
 use std::io;
@@ -52,6 +55,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Doctor(flags) => doctor::run(&flags),
         Verb::Replay(flags) => replay::run(&flags),
         Verb::Config(flags) => config::run(&flags),
+        Verb::Who(flags) => who::run(&flags),
+        Verb::History(flags) => history::run(&flags),
     }
     .into()
 }

@@ -3,9 +3,11 @@
 
 pub mod config;
 pub mod doctor;
+pub mod history;
 mod replay;
 pub mod rules;
 pub mod watch;
+pub mod who;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -57,6 +59,10 @@ pub enum Verb {
     Replay(Replay),
     /// The configuration: what holds, and where it came from; and whether a file is right.
     Config(config::Config),
+    /// Name the devices that were behind a public address at a time: the answer to an abuse mail.
+    Who(Box<who::Who>),
+    /// What smtpwatch watch has kept: forget a device.
+    History(history::History),
 }
 
 /// The flags of `report`.
@@ -285,7 +291,7 @@ pub enum FlagError {
         "{flag} {given:?} is no time; give 2026-03-01, \"2026-03-01 08:00\", an RFC 3339 time, today, yesterday, or an age such as 90m, 12h, 7d"
     )]
     Time {
-        /// `--since` or `--until`.
+        /// `--since`, `--until` or `--at`.
         flag: &'static str,
         /// As given.
         given: String,

@@ -56,20 +56,51 @@ pub(crate) fn forget(
     who: &str,
 ) -> Result<Forgotten, StoreError> {
     let mut connection = schema::open_to_change(folder)?;
-    let path = folder.join(FILE);
-    let failed = |source| StoreError::Unreadable {
-        path: path.clone(),
-        step: "the device cannot be forgotten, and is all there",
-        source,
-    };
+    let failed = |source| failed(folder, source);
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(failed)?;
-    let mut found = find(&transaction, name).map_err(failed)?;
+    let mut forgotten = delete_one(&transaction, folder, name)?;
+    let rows = forgotten.count();
+    note_audit(&transaction, now, who, "forget", &format!("{rows} rows")).map_err(failed)?;
+    transaction.commit().map_err(failed)?;
+    forgotten.is_settled = settle(&connection).unwrap_or(false);
+    Ok(forgotten)
+}
+
+/// What [`forget`] would delete: it is deleted, counted, and taken back.
+pub(crate) fn would_forget(folder: &Path, name: &str) -> Result<Forgotten, StoreError> {
+    let mut connection = schema::open_to_change(folder)?;
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(|source| failed(folder, source))?;
+    let forgotten = delete_one(&transaction, folder, name)?;
+    transaction
+        .rollback()
+        .map_err(|source| failed(folder, source))?;
+    Ok(forgotten)
+}
+
+fn failed(folder: &Path, source: rusqlite::Error) -> StoreError {
+    StoreError::Unreadable {
+        path: folder.join(FILE),
+        step: "the device cannot be forgotten, and is all there",
+        source,
+    }
+}
+
+/// Deletes the one device that `name` means.
+fn delete_one(
+    transaction: &Transaction<'_>,
+    folder: &Path,
+    name: &str,
+) -> Result<Forgotten, StoreError> {
+    let failed = |source| failed(folder, source);
+    let mut found = find(transaction, name).map_err(failed)?;
     let (id, device) = match found.len() {
         0 => {
             return Err(StoreError::NoDevice {
-                path,
+                path: folder.join(FILE),
                 name: name.to_owned(),
             });
         }
@@ -82,12 +113,8 @@ pub(crate) fn forget(
             });
         }
     };
-    let mut forgotten = delete(&transaction, id, name).map_err(failed)?;
+    let mut forgotten = delete(transaction, id, name).map_err(failed)?;
     forgotten.device = device;
-    let rows = forgotten.count();
-    note_audit(&transaction, now, who, "forget", &format!("{rows} rows")).map_err(failed)?;
-    transaction.commit().map_err(failed)?;
-    forgotten.is_settled = settle(&connection).unwrap_or(false);
     Ok(forgotten)
 }
 

@@ -21,7 +21,7 @@ mod writer;
 use std::io;
 use std::path::PathBuf;
 
-pub(crate) use forget::{Forgotten, forget};
+pub(crate) use forget::{Forgotten, forget, would_forget};
 pub(crate) use gather::Gatherer;
 pub(crate) use past::{Asked, Past};
 pub(crate) use resume::{Resumed, resume};

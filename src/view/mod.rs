@@ -18,6 +18,7 @@ mod notice;
 mod report;
 mod rules;
 mod table;
+mod who;
 
 use std::io::{self, Write};
 
@@ -32,6 +33,7 @@ pub(crate) use live::LiveView;
 pub(crate) use notice::told;
 pub(crate) use report::Report;
 pub(crate) use rules::RulesStatus;
+pub(crate) use who::Who;
 
 /// How to print.
 #[derive(Clone, Debug)]

@@ -474,3 +474,113 @@ proptest! {
         prop_assert!(desk.is_none());
     }
 }
+
+#[test]
+fn what_a_lease_s_old_holder_sent_stays_his_when_it_is_read_afterwards() {
+    const LAPTOP: u8 = 0x1a;
+    let at = Timestamp::from_seconds;
+    let mut engine = live(Settings::default());
+    // The time of day is an hour ahead of the time that inputs bear.
+    engine.handle(Input::WallClock(3600 * 1_000_000), at(900));
+    engine.handle(neighbour("192.168.1.50", BOT), at(1000));
+    engine.handle(neighbour("192.168.1.50", LAPTOP), at(2000));
+    let without_mac = |seconds, number| Observation {
+        mac: None,
+        ..frame(seconds, "192.168.1.50", BOT, number)
+    };
+    for number in 0..20 {
+        engine.handle(
+            Input::Syn(without_mac(1500 + i64::from(number), number)),
+            at(2100),
+        );
+        let late = frame(1500 + i64::from(number), "192.168.1.50", BOT, 100 + number);
+        engine.handle(Input::Syn(late), at(2100));
+    }
+    engine.handle(Input::Syn(without_mac(2200, 300)), at(2200));
+    let attempts = |engine: &Engine, last| {
+        let key = DeviceKey::Station(interface("lan0"), mac(last));
+        let known = engine.devices().find(|(_, device)| device.key == key);
+        known.map_or((0, 0), |(_, it)| (it.attempts, it.findings.len()))
+    };
+    let (of_bot, findings) = attempts(&engine, BOT);
+    assert_eq!(of_bot, 40);
+    assert!(findings > 0);
+    assert_eq!(attempts(&engine, LAPTOP), (1, 0));
+    assert_eq!(engine.totals().spoofed.attempts, 0);
+
+    // What was held goes to the next run by the time of day, whose clock is another.
+    let held = engine.held(at(2300));
+    assert!(held.is_sorted_by_key(|it| it.from));
+    let bots: Vec<_> = held
+        .iter()
+        .filter(|it| it.address.to_string() == "192.168.1.50" && it.mac == mac(BOT))
+        .map(|it| (it.from, it.until))
+        .collect();
+    assert_eq!(bots, [(at(4600), at(5600))]);
+    let mut next = live(Settings::default());
+    next.handle(neighbour("192.168.1.50", LAPTOP), at(9000));
+    next.handle(Input::Held(held), at(9000));
+    next.handle(Input::Syn(without_mac(5000, 1)), at(9001));
+    next.handle(Input::Syn(without_mac(9001, 2)), at(9001));
+    assert_eq!(attempts(&next, BOT).0, 1);
+    assert_eq!(attempts(&next, LAPTOP).0, 1);
+}
+
+#[test]
+fn names_and_makers_are_asked_for_once_and_told_in_the_sentence() {
+    let at = Timestamp::from_seconds;
+    let dell = Mac([0, 0x14, 0x22, 1, 2, 3]);
+    let mut engine = live(Settings::default());
+    let entry = Neighbour {
+        interface: interface("lan0"),
+        address: "192.168.1.77".parse().unwrap(),
+        mac: Some(dell),
+    };
+    engine.handle(Input::Neighbour(entry), at(0));
+    let mut packet = frame(10, "192.168.1.77", 0, 1);
+    packet.mac = Some(dell);
+    engine.handle(Input::Syn(packet), at(10));
+    let (id, device) = engine.devices().next().unwrap();
+    let key = device.key;
+    assert_eq!(engine.wants_name(id), Some(entry.address));
+    assert_eq!(engine.wants_vendor(id), Some(dell));
+    let vendor = |name: Option<&str>| Input::Vendor {
+        device: key,
+        mac: dell,
+        name: name.map(str::to_owned),
+    };
+    engine.handle(vendor(None), at(11));
+    assert_eq!(engine.wants_vendor(id), None);
+    engine.handle(vendor(Some("Dell")), at(11));
+    let hostile = Input::ReverseName {
+        address: entry.address,
+        name: Some("a\u{1b}[2J".to_owned()),
+    };
+    engine.handle(hostile, at(11));
+    assert_eq!(engine.wants_name(id), Some(entry.address));
+    let name = Input::ReverseName {
+        address: entry.address,
+        name: Some("reception-pc.office.".to_owned()),
+    };
+    engine.handle(name, at(12));
+    assert_eq!(engine.wants_name(id), None);
+    let sentence = because(engine.device(id).unwrap());
+    let expected = "192.168.1.77 (00:14:22:01:02:03, reception-pc.office, Dell) ";
+    assert!(sentence.starts_with(expected), "{sentence}");
+    // A lease says more than DNS.
+    engine.handle(
+        leases("1800000000 00:14:22:01:02:03 192.168.1.77 leased *\n"),
+        at(13),
+    );
+    packet.time = at(14);
+    packet.tuple.source_port += 1;
+    engine.handle(Input::Syn(packet), at(14));
+    assert_eq!(
+        engine.device(id).unwrap().hostname.as_deref(),
+        Some("leased")
+    );
+    // One that was made up has no maker to ask for.
+    engine.handle(Input::Syn(frame(15, "192.168.1.66", BOT, 9)), at(15));
+    let (other, _) = engine.devices().nth(1).unwrap();
+    assert_eq!(engine.wants_vendor(other), None);
+}

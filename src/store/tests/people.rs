@@ -479,3 +479,22 @@ fn an_outcome_goes_to_the_minute_of_its_attempt() {
     assert_eq!((candidate.first, candidate.last), (at(5), at(170)));
     assert_eq!(candidate.device.as_deref(), Some("10.0.0.7"));
 }
+
+#[test]
+fn what_would_be_forgotten_is_counted_and_stays() {
+    let folder = folder();
+    network(folder.path());
+    let would = would_forget(folder.path(), "10.0.0.1").unwrap();
+    assert_eq!(
+        ask(folder.path(), 5, Some(1001), None),
+        [Some("host-1".to_owned())]
+    );
+    let again = would_forget(folder.path(), "02:00:00:00:00:01").unwrap();
+    assert_eq!(would, again);
+    let done = forget(folder.path(), "10.0.0.1", at(90_000), "root (0)").unwrap();
+    assert_eq!((done.device, done.rows), (would.device, would.rows));
+    assert!(matches!(
+        would_forget(folder.path(), "10.0.0.1"),
+        Err(StoreError::NoDevice { .. })
+    ));
+}
