@@ -220,7 +220,7 @@ impl Tail {
         }
     }
 
-    pub(super) fn is_cut(mut self, is_cut: bool) -> Self {
+    pub(super) fn cut(mut self, is_cut: bool) -> Self {
         self.is_cut = is_cut;
         self
     }

@@ -263,7 +263,7 @@ const WAYS: [Way; 9] = [
     },
 ];
 
-/// 100 times each with SMTPWATCH_SOAK=1.
+/// 100 times each with `SMTPWATCH_SOAK=1`.
 #[test]
 fn logrotates_every_way_loses_no_line_that_it_leaves() {
     let turns = if std::env::var_os("SMTPWATCH_SOAK").is_some() {
