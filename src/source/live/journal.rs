@@ -303,3 +303,6 @@ fn unblock(descriptor: impl AsFd) -> Result<(), LiveError> {
     fcntl(&descriptor, FcntlArg::F_SETFL(flags)).map_err(failed)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,7 +64,7 @@ impl Generation {
         }
         let mut magic = [0; 6];
         file.read_exact(&mut magic)?;
-        let all = (&magic[..]).to_vec();
+        let all = magic.to_vec();
         match Compression::of(&all) {
             Some(compression) => compression.decoder(io::Cursor::new(all).chain(file)),
             None => Err(io::ErrorKind::InvalidData.into()),

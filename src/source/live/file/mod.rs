@@ -13,6 +13,7 @@
 
 mod generation;
 mod position;
+mod resume;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -30,6 +31,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use self::generation::{Generation, generations};
 use self::position::{Place, Position, Print};
+use self::resume::{Rest, rest_of, whole};
 use self::tail::{Got, Id, Tail, holds};
 use super::text::Text;
 use super::{Batch, LiveError, MAX_EVENTS, Options};
@@ -49,6 +51,11 @@ const QUIET: i64 = 60 * MICROS_PER_SECOND;
 const MAX_OLD: usize = 4;
 /// Rotated files that are remembered to be done with.
 const MAX_KNOWN: usize = 16;
+/// How long a reader that was woken may take to come.
+const LATENCY: i64 = MICROS_PER_SECOND / 20;
+/// What a copy means that holds what was not read before the log was truncated.
+const UNSEEN: &str = "it was copied and truncated before it was read to its end: what was written between \
+                      the two is in no file; of at least one line nobody can tell";
 /// Bytes of a line, before any was read.
 const LINE: u64 = 200;
 
@@ -59,7 +66,7 @@ pub(crate) struct Follower {
     /// Where that leads, through symbolic links.
     real: PathBuf,
     inotify: Inotify,
-    folders: Vec<(PathBuf, WatchDescriptor)>,
+    folders: Vec<Folder>,
     /// Rotated files that are read, the oldest first.
     old: Vec<Tail>,
     current: Option<Tail>,
@@ -74,6 +81,7 @@ pub(crate) struct Follower {
     /// What the opening has to say, and what it lost.
     notes: Vec<String>,
     lost: u64,
+    pace: Pace,
 }
 
 impl fmt::Debug for Follower {
@@ -82,6 +90,42 @@ impl fmt::Debug for Follower {
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
+}
+
+/// How fast the log grows, and when its end was seen last.
+#[derive(Default)]
+struct Pace {
+    /// When it was first read, and the lines read by then.
+    first: Option<(Timestamp, u64)>,
+    lines: u64,
+    last: Timestamp,
+    at_end: Timestamp,
+}
+
+impl Pace {
+    fn note(&mut self, lines: u64, now: Timestamp) {
+        self.first.get_or_insert((now, lines));
+        (self.lines, self.last) = (lines, now);
+    }
+
+    /// Lines that were written, at this pace, since the end was seen; a reader that was woken comes
+    /// within [`LATENCY`].
+    fn since_end(&self, now: Timestamp) -> u64 {
+        let Some((first, lines)) = self.first else {
+            return 0;
+        };
+        let time = self.last.micros_since(first).max(MICROS_PER_SECOND / 100);
+        let unseen = now.micros_since(self.at_end).clamp(0, LATENCY);
+        let lines = self.lines.saturating_sub(lines);
+        lines.saturating_mul(unseen.unsigned_abs()) / time.unsigned_abs()
+    }
+}
+
+/// A folder that is watched.
+struct Folder {
+    path: PathBuf,
+    id: Id,
+    watch: WatchDescriptor,
 }
 
 /// What a step of reading came to.
@@ -114,6 +158,7 @@ impl Follower {
             has_moved: true,
             notes: Vec::new(),
             lost: 0,
+            pace: Pace::default(),
         };
         follower.resolve()?;
         let file = follower.opened()?;
@@ -168,18 +213,24 @@ impl Follower {
                 return Ok(step);
             }
         }
+        if self.is_stirred && self.settle()? {
+            return Ok(Step::Again);
+        }
         if let Some(current) = &mut self.current {
             match current.read(&mut self.buffer, &mut self.text, now, batch) {
-                Ok(Got::Bytes(count)) => return Ok(Step::Read(count)),
-                Ok(Got::Nothing) => {}
+                Ok(Got::Bytes(count)) => {
+                    self.pace.note(current.lines(), now);
+                    return Ok(Step::Read(count));
+                }
+                Ok(Got::Nothing) => self.pace.at_end = now,
                 Ok(Got::Truncated) => {
-                    self.truncated()?;
+                    self.truncated(now)?;
                     return Ok(Step::Again);
                 }
                 Err(cause) => return Err(failed("reading", &self.path, cause)),
             }
         }
-        if self.has_other(now)? || (self.is_stirred && self.settle()?) {
+        if self.has_other(now)? {
             return Ok(Step::Again);
         }
         self.retire(now, batch);
@@ -189,9 +240,14 @@ impl Follower {
     fn step_old(&mut self, place: usize, now: Timestamp, batch: &mut Batch) -> Option<Step> {
         let tail = &mut self.old[place];
         tail.quiet_since.get_or_insert(now);
+        let has_leapt = tail.is_leaping();
         match tail.read(&mut self.buffer, &mut self.text, now, batch) {
             Ok(Got::Bytes(count)) => {
                 tail.quiet_since = Some(now);
+                if tail.is_copy && !has_leapt {
+                    tail.is_copy = false;
+                    self.lose(1, UNSEEN);
+                }
                 return Some(Step::Read(count));
             }
             Ok(Got::Nothing) if tail.is_closed => {}
@@ -220,7 +276,9 @@ impl Follower {
         let found = match fs::metadata(&self.path) {
             Ok(metadata) => Id::of(&metadata),
             // It will come back.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.check_folders().map(|()| false);
+            }
             Err(cause) => return Err(failed("looking at", &self.path, cause)),
         };
         if self
@@ -230,6 +288,7 @@ impl Follower {
         {
             return Ok(false);
         }
+        self.check_folders()?;
         self.resolve()?;
         let Some(file) = self.opened()? else {
             return Ok(false);
@@ -241,21 +300,22 @@ impl Follower {
                 let place = current.place();
                 self.unwatch(&current);
                 let tail = failing("reading", &self.path, Tail::new(file, place.offset))?;
-                self.current = Some(tail.is_cut(place.is_cut));
+                self.current = Some(tail.cut(place.is_cut));
                 self.watch_all()?;
                 return Ok(true);
             }
             current.quiet_since = Some(now);
             self.old.push(current);
         }
-        self.queue_fresh(0);
+        let fresh = self.fresh();
+        self.queue(&fresh, false);
         self.current = Some(failing("reading", &self.path, Tail::new(file, 0))?);
         self.watch_all()?;
         Ok(true)
     }
 
     /// The log was truncated: what was not read of it is in a copy, if anywhere.
-    fn truncated(&mut self) -> Result<(), LiveError> {
+    fn truncated(&mut self, now: Timestamp) -> Result<(), LiveError> {
         let Some(current) = self.current.take() else {
             return Ok(());
         };
@@ -267,9 +327,10 @@ impl Follower {
         let next = match copy {
             Some((number, rest)) => {
                 self.remember(&fresh[number].1);
-                if let Some(mut rest) = rest {
+                if let Rest::Left(mut rest) = rest {
                     rest.is_closed = true;
-                    self.old.push(rest);
+                    rest.is_copy = true;
+                    self.old.push(*rest);
                 }
                 number + 1
             }
@@ -278,7 +339,12 @@ impl Follower {
                 0
             }
         };
-        self.queue(&fresh[next..]);
+        let unseen = self.pace.since_end(now);
+        if unseen > 0 {
+            self.lose(unseen, "it was truncated while it was written to: so many lines, by its pace, may have come after what was read last");
+        }
+        self.pace = Pace::default();
+        self.queue(&fresh[next..], true);
         self.current = Some(current.restarted());
         self.watch_all()
     }
@@ -310,7 +376,7 @@ impl Follower {
             });
             self.is_stirred = fresh.len() < count;
         }
-        self.queue(&fresh);
+        self.queue(&fresh, self.current.is_some());
         self.watch_all()?;
         Ok(!fresh.is_empty())
     }
@@ -367,16 +433,14 @@ impl Follower {
         fresh
     }
 
-    fn queue_fresh(&mut self, from: usize) {
-        let fresh = self.fresh();
-        self.queue(&fresh[from.min(fresh.len())..]);
-    }
-
-    /// Reads `fresh` files whole, in their order.
-    fn queue(&mut self, fresh: &[(Generation, Vec<u8>)]) {
+    /// Reads `fresh` files whole, in their order; `are_copies` of a log that was truncated then.
+    fn queue(&mut self, fresh: &[(Generation, Vec<u8>)], are_copies: bool) {
         for (one, head) in fresh {
             match whole(one, head) {
-                Ok(tail) => self.old.push(tail),
+                Ok(mut tail) => {
+                    tail.is_copy = are_copies;
+                    self.old.push(tail);
+                }
                 Err(error) => self.lose(
                     1,
                     &format!("{} cannot be read: {error}", one.path.display()),
@@ -412,106 +476,10 @@ impl Follower {
     }
 }
 
-/// Beginning.
-impl Follower {
-    /// Begins at the end of the log, or with all of one that is to come.
-    fn start(&mut self, file: Option<File>) -> Result<(), LiveError> {
-        self.know_all();
-        let said = match &file {
-            Some(_) => "followed from its end on",
-            None => "is not there; it is waited for",
-        };
-        self.notes.push(format!("{}: {said}", self.path.display()));
-        self.current = match file {
-            Some(file) => Some(failing("reading", &self.path, Tail::at_end(file))?),
-            None => None,
-        };
-        Ok(())
-    }
-
-    /// What was rotated before does not count.
-    fn know_all(&mut self) {
-        let mut newest: Vec<Vec<u8>> = generations(&self.real)
-            .iter()
-            .take(MAX_KNOWN)
-            .filter_map(Generation::head)
-            .collect();
-        newest.reverse();
-        for head in newest {
-            self.remember(&head);
-        }
-    }
-
-    /// Goes on at `position`, whatever has become of the files since.
-    fn resume(&mut self, position: Position, file: Option<File>) -> Result<(), LiveError> {
-        self.known = position.known.into_iter().take(MAX_KNOWN).collect();
-        let all = generations(&self.real);
-        for place in position.old {
-            match located(&place, &all) {
-                Some(Some(tail)) => self.old.push(tail),
-                Some(None) => {}
-                None if place.unread > 0 => {
-                    let lost = self.lines_in(place.unread);
-                    self.lose(lost, "a rotated file that was not read to its end is gone");
-                }
-                None => {}
-            }
-        }
-        let place = position.current.unwrap_or_default();
-        let is_untouched = place.head.0 == 0;
-        if let Some(file) = &file {
-            let metadata = failing("looking at", &self.path, file.metadata())?;
-            let is_same = failing("reading", &self.path, holds(file, &place))? == Some(true);
-            if is_same && (!is_untouched || metadata.ino() == place.inode) {
-                let file = failing("reading", &self.path, file.try_clone())?;
-                let tail = failing("reading", &self.path, Tail::new(file, place.offset))?;
-                self.current = Some(tail.is_cut(place.is_cut));
-                self.know_all();
-                return Ok(());
-            }
-        }
-        let is_anchored = self.is_anchored(&all) || (self.known.is_empty() && is_untouched);
-        match located(&place, &all) {
-            Some(Some(tail)) => self.old.push(tail),
-            Some(None) => {
-                let copy = all
-                    .iter()
-                    .find_map(|one| one.head().filter(|head| place.head.begins(head)));
-                self.remember(&copy.unwrap_or_default());
-            }
-            None if is_untouched && is_anchored => {}
-            None => {
-                let lost = self.lines_in(place.unread);
-                self.lose(
-                    lost,
-                    "what was read of it last is gone; what was written until it went may be lost",
-                );
-                if !is_anchored {
-                    return self.start(file);
-                }
-            }
-        }
-        self.queue_fresh(0);
-        self.current = match file {
-            Some(file) => Some(failing("reading", &self.path, Tail::new(file, 0))?),
-            None => None,
-        };
-        Ok(())
-    }
-
-    /// Whether one of the rotated files is known, so that what is newer is known to be new.
-    fn is_anchored(&self, all: &[Generation]) -> bool {
-        let mut heads = all.iter().filter_map(Generation::head);
-        !self.old.is_empty() || heads.any(|head| self.known.contains(&Print::of(&head)))
-    }
-}
-
 /// Waiting.
 impl Follower {
     /// Takes what inotify has to say: that there may be something to read.
     fn hear(&mut self) -> Result<(), LiveError> {
-        let gone =
-            AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_UNMOUNT;
         loop {
             let events = match self.inotify.read_events() {
                 Ok(events) => events,
@@ -520,13 +488,7 @@ impl Follower {
                 Err(errno) => return Err(failed("watching", &self.path, errno.into())),
             };
             for event in events {
-                if let Some((folder, _)) = self.folders.iter().find(|(_, watch)| *watch == event.wd)
-                {
-                    if event.mask.intersects(gone) {
-                        return Err(failed("watching", folder, io::ErrorKind::NotFound.into()));
-                    }
-                    self.is_stirred = true;
-                }
+                self.is_stirred |= self.folders.iter().any(|folder| folder.watch == event.wd);
                 // The watches of what was closed may have had something to say, too; a queue that
                 // overflowed says nothing of use.
                 self.is_stirred |= event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
@@ -558,8 +520,21 @@ impl Follower {
         }
     }
 
+    /// Whether the folders that are watched are those at their paths: one in which a file is open says
+    /// nothing of its own end.
+    fn check_folders(&self) -> Result<(), LiveError> {
+        for folder in &self.folders {
+            let metadata = failing("watching", &folder.path, fs::metadata(&folder.path))?;
+            if Id::of(&metadata) != folder.id {
+                let cause = io::ErrorKind::NotFound.into();
+                return Err(failed("watching", &folder.path, cause));
+            }
+        }
+        Ok(())
+    }
+
     fn watch_folder(&mut self, folder: &Path) -> Result<(), LiveError> {
-        if self.folders.iter().any(|(known, _)| known == folder) {
+        if self.folders.iter().any(|known| known.path == folder) {
             return Ok(());
         }
         let flags = AddWatchFlags::IN_CREATE
@@ -571,7 +546,12 @@ impl Follower {
             | AddWatchFlags::IN_ONLYDIR;
         let watch = self.inotify.add_watch(folder, flags);
         let watch = watch.map_err(|errno| failed("watching", folder, errno.into()))?;
-        self.folders.push((folder.to_owned(), watch));
+        let metadata = failing("watching", folder, fs::metadata(folder))?;
+        self.folders.push(Folder {
+            path: folder.to_owned(),
+            id: Id::of(&metadata),
+            watch,
+        });
         Ok(())
     }
 
@@ -631,54 +611,6 @@ impl AsFd for Follower {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
-}
-
-/// All of a rotated file.
-fn whole(one: &Generation, head: &[u8]) -> io::Result<Tail> {
-    match one.plain()? {
-        Some(file) => Tail::new(file, 0),
-        None => Ok(Tail::packed(
-            one.open()?,
-            one.id,
-            head.to_vec(),
-            Place::default(),
-        )),
-    }
-}
-
-/// Where `place` is in a rotated file: what follows it there, or `Some(None)` where nothing does.
-fn rest_of(place: &Place, one: &Generation, head: &[u8]) -> Option<Option<Tail>> {
-    if place.head.0 == 0 {
-        return (one.id.inode == place.inode)
-            .then(|| whole(one, head).ok())
-            .map(Some)?;
-    }
-    let Ok(Some(file)) = one.plain() else {
-        let reader = place.head.begins(head).then(|| one.open().ok()).flatten()?;
-        return Some(Some(Tail::packed(
-            reader,
-            one.id,
-            head.to_vec(),
-            place.clone(),
-        )));
-    };
-    match holds(&file, place) {
-        Ok(Some(true)) => {
-            let tail = Tail::new(file, place.offset).ok()?;
-            Some(Some(tail.is_cut(place.is_cut)))
-        }
-        Ok(None) => Some(None),
-        Ok(Some(false)) | Err(_) => None,
-    }
-}
-
-/// Where `place` is in one of the rotated files: in the file itself, if it is there, and not in a copy.
-fn located(place: &Place, all: &[Generation]) -> Option<Option<Tail>> {
-    let itself = all.iter().filter(|one| one.id.inode == place.inode);
-    let others = all.iter().filter(|one| one.id.inode != place.inode);
-    itself
-        .chain(others)
-        .find_map(|one| rest_of(place, one, &one.head()?))
 }
 
 fn failed(step: &'static str, path: &Path, cause: io::Error) -> LiveError {

@@ -34,6 +34,9 @@ impl Print {
 pub(super) struct Place {
     /// The file's inode, which a copy does not share.
     pub(super) inode: u64,
+    /// When that was made, in microseconds; 0 where nobody knows.
+    #[serde(default)]
+    pub(super) made: u64,
     /// Bytes that were handed in, decompressed where it is compressed.
     pub(super) offset: u64,
     /// Its first bytes, [`TOLD_BY`] at the most.
@@ -93,6 +96,7 @@ mod tests {
             }],
             current: Some(Place {
                 inode: u64::MAX,
+                made: 5,
                 offset: 1 << 40,
                 head: Print::of(b"head"),
                 before: Print::of(b"before"),

@@ -6,6 +6,7 @@
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::UNIX_EPOCH;
 
 use memchr::{memchr, memrchr};
 use nix::errno::Errno;
@@ -26,19 +27,29 @@ const LEAP: usize = 4 * 1024 * 1024;
 /// The part of a file that tells the form of its lines.
 const FORM: usize = 64 * 1024;
 
-/// Which file it is, as long as it is there.
+/// Which file it is, as long as it is there: an inode is used again, and was then made later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Id {
     device: u64,
-    pub(super) inode: u64,
+    inode: u64,
+    /// Microseconds since the epoch; 0 where the file system does not know.
+    made: u64,
 }
 
 impl Id {
     pub(super) fn of(metadata: &Metadata) -> Self {
+        let made = metadata.created().ok();
+        let made = made.and_then(|made| made.duration_since(UNIX_EPOCH).ok());
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
+            made: made.map_or(0, |made| u64::try_from(made.as_micros()).unwrap_or(0)),
         }
+    }
+
+    /// Whether `place` is in this very file; devices are numbered anew at each boot.
+    pub(super) fn is_of(self, place: &Place) -> bool {
+        (self.inode, self.made) == (place.inode, place.made)
     }
 }
 
@@ -67,6 +78,8 @@ pub(super) struct Tail {
     pub(super) quiet_since: Option<Timestamp>,
     /// Whether nobody writes to it any more: it is done with at its end.
     pub(super) is_closed: bool,
+    /// Whether it is a copy of a log that was truncated then, of which nothing was read yet.
+    pub(super) is_copy: bool,
     /// Of the first byte that was not handed in.
     offset: u64,
     /// Bytes before that, [`TOLD_BY`] at the most.
@@ -134,6 +147,7 @@ impl Tail {
             watch: None,
             quiet_since: None,
             is_closed: false,
+            is_copy: false,
             offset: 0,
             before: Vec::new(),
             partial: Vec::new(),
@@ -165,6 +179,16 @@ impl Tail {
         &self.head
     }
 
+    /// Lines that were read of it.
+    pub(super) fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Whether what was read before is passed over.
+    pub(super) fn is_leaping(&self) -> bool {
+        self.target.is_some()
+    }
+
     /// Whether nothing was read of it.
     pub(super) fn is_untouched(&self) -> bool {
         self.offset == 0 && self.partial.is_empty()
@@ -187,6 +211,7 @@ impl Tail {
             .map_or(0, |data| data.len());
         Place {
             inode: self.id.inode,
+            made: self.id.made,
             offset: self.offset,
             head: Print::of(&self.head),
             before: Print::of(&self.before),
@@ -195,7 +220,7 @@ impl Tail {
         }
     }
 
-    pub(super) fn is_cut(mut self, is_cut: bool) -> Self {
+    pub(super) fn cut(mut self, is_cut: bool) -> Self {
         self.is_cut = is_cut;
         self
     }

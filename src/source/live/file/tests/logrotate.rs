@@ -1,0 +1,292 @@
+//! logrotate itself, in each of its ways, while a writer writes 5,000 lines a second, and while the
+//! reader is stopped and started again. The script that tells the writer waits until it has heard: what it
+//! wrote into a log that was compressed already would be in no file.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::*;
+
+/// Lines that are written in a millisecond.
+const PACE: u32 = 5;
+
+/// A way to rotate.
+struct Way {
+    name: &'static str,
+    /// What stands in logrotate's configuration.
+    how: &'static str,
+    /// Between two rotations: dates have a second's resolution.
+    pause: Duration,
+    /// Times that the reader is stopped and started again.
+    restarts: u32,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the writer keeps its pace by a clock"
+)]
+fn moment() -> Instant {
+    Instant::now()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests start the programs that they test with"
+)]
+fn logrotate(folder: &Path) {
+    let output = Command::new("logrotate")
+        .arg("--force")
+        .arg("--state")
+        .arg(folder.join("state"))
+        .arg(folder.join("config"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Writes numbered lines at its pace until told to stop, and opens its log anew when it is told, as
+/// rsyslog does; answers how many it wrote.
+fn write_lines(folder: &Path, is_over: &AtomicBool, written: &AtomicU32) -> u32 {
+    let open = || {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(folder.join("log"))
+            .unwrap()
+    };
+    let signal = folder.join("reopen");
+    let begun = moment();
+    let mut log = open();
+    let mut number = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let due = u32::try_from(begun.elapsed().as_millis()).unwrap() * PACE;
+        while number < due {
+            number += 1;
+            log.write_all(line(number).as_bytes()).unwrap();
+            if fs::remove_file(&signal).is_ok() {
+                log = open();
+            }
+        }
+        written.store(number, Ordering::Relaxed);
+        thread::sleep(Duration::from_millis(1));
+    }
+    number
+}
+
+/// The numbers that stand in any file of `folder` at the end.
+fn left(folder: &Path) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    for entry in folder.read_dir().unwrap().flatten() {
+        let bytes = fs::read(entry.path()).unwrap();
+        let mut text = Vec::new();
+        match Compression::of(&bytes) {
+            Some(form) => {
+                form.decoder(io::Cursor::new(bytes))
+                    .unwrap()
+                    .read_to_end(&mut text)
+                    .unwrap();
+            }
+            None => text = bytes,
+        }
+        let text = String::from_utf8_lossy(&text);
+        let number = |line: &str| line.split(" SEQ=").nth(1)?.split(' ').next()?.parse().ok();
+        found.extend(text.lines().filter_map(number).map(|number: u32| number));
+    }
+    found
+}
+
+/// Reads what is written until all of it was, through restarts at moments that `dice` choose.
+fn follow(
+    folder: &Path,
+    restarts: &AtomicU32,
+    wanted: &AtomicU32,
+    dice: &mut fastrand::Rng,
+) -> Seen {
+    let mut seen = Seen::default();
+    let begun = moment();
+    let mut batch = Batch::default();
+    let open = |seen: &Seen| {
+        Follower::open(&folder.join("log"), &options(), seen.position.as_deref()).unwrap()
+    };
+    let mut follower = open(&seen);
+    let mut quiet = 0;
+    // `wanted` is 0 until the writer has ended; then nothing new for a while is the end.
+    while quiet < 5 {
+        let mut waited = [PollFd::new(follower.as_fd(), PollFlags::POLLIN)];
+        poll(&mut waited, PollTimeout::from(50_u8)).unwrap();
+        let now = NOW.plus_micros(i64::try_from(begun.elapsed().as_micros()).unwrap());
+        let before = seen.numbers.len();
+        follower.read(now, &mut batch).unwrap();
+        seen.take(&mut batch);
+        let is_idle = seen.numbers.len() == before && wanted.load(Ordering::Relaxed) > 0;
+        quiet = if is_idle { quiet + 1 } else { 0 };
+        if restarts.load(Ordering::Relaxed) > 0 && dice.u32(..40) == 0 {
+            restarts.fetch_sub(1, Ordering::Relaxed);
+            drop(follower);
+            thread::sleep(Duration::from_millis(dice.u64(..300)));
+            follower = open(&seen);
+        }
+    }
+    seen
+}
+
+/// Rotates `turns` times; answers how many lines were missed, and how many were said to be.
+fn rotated(way: &Way, turns: u32) -> (u64, u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let config = format!(
+        "{0}/log {{\n rotate 100000\n {1}\n sharedscripts\n postrotate\n  touch {0}/reopen\n  while [ -e {0}/reopen ]; do sleep 0.005; done\n endscript\n}}\n",
+        folder.display(),
+        way.how
+    );
+    fs::write(folder.join("config"), config).unwrap();
+    fs::write(folder.join("log"), "").unwrap();
+    let (is_over, written, wanted) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
+    let restarts = AtomicU32::new(0);
+    let mut dice = fastrand::Rng::with_seed(u64::from(turns) + way.name.len() as u64);
+    let mut reader_dice = dice.fork();
+    let (seen, all) = thread::scope(|scope| {
+        let reader = scope.spawn(|| follow(folder, &restarts, &wanted, &mut reader_dice));
+        thread::sleep(Duration::from_millis(20));
+        let writer = scope.spawn(|| write_lines(folder, &is_over, &written));
+        for turn in 0..turns {
+            // Spread over the run, so that they fall into rotations.
+            restarts.store(
+                (turn + 1) * way.restarts / turns - turn * way.restarts / turns,
+                Ordering::Relaxed,
+            );
+            thread::sleep(way.pause + Duration::from_millis(dice.u64(20..120)));
+            logrotate(folder);
+        }
+        thread::sleep(Duration::from_millis(50));
+        is_over.store(true, Ordering::Relaxed);
+        let all = writer.join().unwrap();
+        wanted.store(all, Ordering::Relaxed);
+        (reader.join().unwrap(), all)
+    });
+    let unique: BTreeSet<u32> = seen.numbers.iter().copied().collect();
+    assert_eq!(
+        unique.len(),
+        seen.numbers.len(),
+        "{}: lines came twice",
+        way.name
+    );
+    let left = left(folder);
+    let unread: Vec<&u32> = left.difference(&unique).collect();
+    let first: Vec<_> = unread.iter().take(5).collect();
+    assert!(
+        unread.is_empty(),
+        "{}: {} lines stand in files and were not read: {first:?}, {:?}",
+        way.name,
+        unread.len(),
+        seen.notes
+    );
+    let missed = u64::from(all) - unique.len() as u64;
+    let counted = seen.lost.values().sum();
+    let destroyed = u64::from(all) - left.len() as u64;
+    println!(
+        "{}: {turns} rotations, {} restarts, {all} lines, {destroyed} destroyed by truncation, {missed} missed, \
+         {counted} counted as lost {:?}",
+        way.name, way.restarts, seen.lost
+    );
+    (missed, counted)
+}
+
+const NO_PAUSE: Duration = Duration::ZERO;
+const SECOND: Duration = Duration::from_secs(1);
+
+const WAYS: [Way; 9] = [
+    Way {
+        name: "create",
+        how: "create",
+        pause: NO_PAUSE,
+        restarts: 0,
+    },
+    Way {
+        name: "create, restarts",
+        how: "create",
+        pause: NO_PAUSE,
+        restarts: 20,
+    },
+    Way {
+        name: "create, compress",
+        how: "create\n compress",
+        pause: NO_PAUSE,
+        restarts: 20,
+    },
+    Way {
+        name: "create, delaycompress",
+        how: "create\n compress\n delaycompress",
+        pause: NO_PAUSE,
+        restarts: 20,
+    },
+    Way {
+        name: "create, dateext, compress",
+        how: "create\n dateext\n dateformat -%Y%m%d-%s\n compress",
+        pause: SECOND,
+        restarts: 20,
+    },
+    Way {
+        name: "copytruncate",
+        how: "copytruncate",
+        pause: NO_PAUSE,
+        restarts: 0,
+    },
+    Way {
+        name: "copytruncate, compress",
+        how: "copytruncate\n compress",
+        pause: NO_PAUSE,
+        restarts: 20,
+    },
+    Way {
+        name: "copytruncate, delaycompress",
+        how: "copytruncate\n compress\n delaycompress",
+        pause: NO_PAUSE,
+        restarts: 20,
+    },
+    Way {
+        name: "copytruncate, dateext",
+        how: "copytruncate\n dateext\n dateformat -%Y%m%d-%s",
+        pause: SECOND,
+        restarts: 20,
+    },
+];
+
+/// 100 times each with `SMTPWATCH_SOAK=1`.
+#[test]
+fn logrotates_every_way_loses_no_line_that_it_leaves() {
+    let turns = if std::env::var_os("SMTPWATCH_SOAK").is_some() {
+        100
+    } else {
+        5
+    };
+    for way in &WAYS {
+        let (missed, counted) = rotated(way, turns);
+        if way.how.contains("copytruncate") {
+            // Without a reader nobody can tell how many a truncation destroyed, only that it may have.
+            let told = if way.restarts == 0 {
+                2 * counted >= missed
+            } else {
+                missed == 0 || counted > 0
+            };
+            assert!(
+                told,
+                "{}: {missed} lines missed, {counted} counted",
+                way.name
+            );
+        } else {
+            assert_eq!((missed, counted), (0, 0), "{}", way.name);
+        }
+    }
+}
