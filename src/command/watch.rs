@@ -20,8 +20,8 @@ use crate::settings::flags::watch::{Format, Mode, Source, Watch as Flags};
 use crate::settings::flags::zone;
 use crate::settings::rules::{Rules, Via};
 use crate::source::inventory::{self, Inventory, Lost};
-use crate::source::live::Options;
-use crate::store::{Gatherer, Writer};
+use crate::source::live::{self, Options};
+use crate::store::{self, Gatherer, Resumed, Writer};
 use crate::view::{self, Layout, Report};
 
 /// Runs the verb; answers the exit status.
@@ -56,6 +56,13 @@ fn watch(flags: &Flags, config: &Resolved) -> anyhow::Result<u8> {
         )),
         None => None,
     };
+    let mut resumed = match (&history, config.state_dir()) {
+        (Some(_), Some(folder)) => store::resume(folder, clock.now()).unwrap_or_else(|error| {
+            say(&format!("beginning anew, for {error}"));
+            Resumed::default()
+        }),
+        _ => Resumed::default(),
+    };
     let recorder = match &flags.record {
         Some(path) => {
             let header = Header::new(settings.clone(), seed, clock.now());
@@ -66,7 +73,8 @@ fn watch(flags: &Flags, config: &Resolved) -> anyhow::Result<u8> {
     let runtime = Live::runtime()?;
     let entered = runtime.enter();
     let ends = Ends::new(flags.time).context("cannot listen to signals")?;
-    let eyes = Eyes::open(flags, config)?;
+    let positions = std::mem::take(&mut resumed.positions);
+    let eyes = Eyes::open(flags, config, &positions)?;
     let sink = Sink::open(
         shown(flags),
         zone(config),
@@ -91,6 +99,7 @@ fn watch(flags: &Flags, config: &Resolved) -> anyhow::Result<u8> {
         unheard: None,
         clock,
         ends,
+        resumed,
         reloader: reloader(flags, config),
     };
     let ended = live.run(&runtime).context("the run ended early")?;
@@ -129,15 +138,20 @@ struct Eyes {
 
 impl Eyes {
     /// Opens what is asked for; of `auto` the best that works here.
-    fn open(flags: &Flags, config: &Resolved) -> anyhow::Result<Self> {
+    fn open(flags: &Flags, config: &Resolved, positions: &Positions) -> anyhow::Result<Self> {
         let asked = &config.config.source;
         if !asked.contains(&Source::Auto) {
             let sources: Vec<SourceName> = asked.iter().map(name).collect();
-            return Self::of(&sources, flags, config);
+            return Self::of(&sources, flags, config, positions);
         }
+        let follower = follower(config, flags);
         let mut reasons = Vec::new();
         for source in [SourceName::Nflog, SourceName::Kmsg] {
-            match Self::of(std::slice::from_ref(&source), flags, config) {
+            let sources: Vec<_> = [source.clone()]
+                .into_iter()
+                .chain(follower.clone())
+                .collect();
+            match Self::of(&sources, flags, config, positions) {
                 Ok(eyes) => {
                     let why = match reasons.as_slice() {
                         [] => "it loses least, and works here".to_owned(),
@@ -157,7 +171,12 @@ impl Eyes {
         )
     }
 
-    fn of(sources: &[SourceName], flags: &Flags, config: &Resolved) -> anyhow::Result<Self> {
+    fn of(
+        sources: &[SourceName],
+        flags: &Flags,
+        config: &Resolved,
+        positions: &Positions,
+    ) -> anyhow::Result<Self> {
         let has = |source| sources.contains(&source);
         let via = Via::of(has(SourceName::Nflog), has(SourceName::Kmsg));
         let mut names: Vec<SourceName> = Vec::new();
@@ -167,7 +186,15 @@ impl Eyes {
             }
         }
         let named: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let slots = |rules: Option<&Rules>| Slots::open(&names, options(config, flags, rules));
+        let slots = |rules: Option<&Rules>| {
+            let options = Options {
+                resume_at: positions.to_vec(),
+                // It knows neither MACs nor repeated SYNs: where anybody else sees them it only tells how they end.
+                opens_attempts: names.iter().all(|name| *name == SourceName::Conntrack),
+                ..options(config, flags, rules)
+            };
+            Slots::open(&names, options)
+        };
         let mut title = format!("watching {}", named.join(", "));
         let (slots, guard) = match via {
             Some(via) if !flags.rules.no_rules => {
@@ -200,6 +227,21 @@ impl Eyes {
             title,
         })
     }
+}
+
+/// How far sources had been read.
+type Positions = [(SourceName, String)];
+
+/// What tells how attempts end beside whoever sees them, where it works here.
+fn follower(config: &Resolved, flags: &Flags) -> Option<SourceName> {
+    let why = match live::open(&SourceName::Conntrack, &options(config, flags, None)) {
+        Ok(_) => return Some(SourceName::Conntrack),
+        Err(error) => error,
+    };
+    if !flags.quiet {
+        say(&format!("how attempts end is not told, for {why}"));
+    }
+    None
 }
 
 fn name(source: &Source) -> SourceName {

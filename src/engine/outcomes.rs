@@ -211,7 +211,7 @@ impl Tellers {
             SourceName::Capture(interface) => {
                 *interface == observation.interface || *interface == Interface::new(ANY)
             }
-            _ => true,
+            _ => false,
         })
     }
 
@@ -225,9 +225,10 @@ impl Tellers {
     }
 }
 
-/// Whether `source` follows connections.
+/// Whether `source` would show an answer, so that its silence is one, too. Connection tracking says itself
+/// when it gives up, and where no rule asks for it there is none at all.
 fn tells(source: &SourceName) -> bool {
-    matches!(source, SourceName::Conntrack | SourceName::Capture(_))
+    matches!(source, SourceName::Capture(_))
 }
 
 impl Engine {

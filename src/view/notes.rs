@@ -211,8 +211,8 @@ impl Notes {
                 how.join(", ")
             ));
         }
-        if source.events == 0 && source.matched.is_none() && !matches!(name, SourceName::Capture(_))
-        {
+        let is_fed_by_rules = matches!(name, SourceName::Nflog | SourceName::Kmsg);
+        if source.events == 0 && source.matched.is_none() && is_fed_by_rules {
             self.say(format!(
                 "{name}: nothing arrived, and no rule of ours feeds it: is there another's?"
             ));

@@ -1,12 +1,16 @@
 //! The engine, and everything that follows what it says: the recording, the history, the screen.
 
+use std::net::IpAddr;
+
 use super::Sink;
-use crate::engine::{Engine, Input};
-use crate::model::{LossKind, Notice, SourceName, Timestamp};
+use crate::engine::{Effect, Engine, Input};
+use crate::model::{DeviceId, LossKind, Notice, SourceName, Timestamp};
 use crate::recording::Recorder;
 use crate::settings::Retention;
+use crate::source::VendorList;
 use crate::source::live::Batch;
-use crate::store::{Gatherer, Writer};
+use crate::source::names::Names;
+use crate::store::{Gatherer, Resumed, Writer};
 
 /// The engine of a live run.
 pub(crate) struct Core {
@@ -18,6 +22,12 @@ pub(crate) struct Core {
     losses: Vec<(SourceName, LossKind, u64)>,
     /// Whether anything was taken since the last tick.
     has_news: bool,
+    /// Who made which cards.
+    vendors: VendorList,
+    /// What addresses are called.
+    names: Option<Names>,
+    /// Devices that were just seen, and about which more may be found out.
+    seen: Vec<DeviceId>,
 }
 
 impl Core {
@@ -35,6 +45,9 @@ impl Core {
             history,
             losses: Vec::new(),
             has_news: true,
+            vendors: vendors(),
+            names: None,
+            seen: Vec::new(),
         }
     }
 
@@ -47,10 +60,68 @@ impl Core {
         self.engine.handle(input, now);
         for effect in self.engine.effects() {
             self.sink.show(effect, &self.engine, now);
+            if let Effect::Attempt {
+                device: Some(device),
+                ..
+            } = effect
+            {
+                self.seen.push(*device);
+            }
         }
         if let Some((gatherer, _)) = &mut self.history {
             gatherer.note(&self.engine, now);
         }
+        self.find_out(now);
+    }
+
+    /// Looks up who made the cards of the devices that were just seen, and asks for their names.
+    fn find_out(&mut self, now: Timestamp) {
+        while let Some(device) = self.seen.pop() {
+            if let Some(address) = self.engine.wants_name(device)
+                && let Some(names) = &mut self.names
+            {
+                names.ask(address);
+            }
+            if let Some(vendor) = self.vendors.input(&self.engine, device) {
+                self.take(vendor, now);
+            }
+        }
+    }
+
+    /// The next name that was asked for; never, where none is.
+    pub(super) async fn named(&mut self) -> (IpAddr, Option<String>) {
+        match &mut self.names {
+            Some(names) => names.next().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Asks `names` for names from now on; nobody, where there is none.
+    pub(super) fn set_names(&mut self, names: Option<Names>) {
+        self.names = names;
+    }
+
+    /// Goes on with what earlier runs left.
+    pub(super) fn resume(&mut self, resumed: Resumed, now: Timestamp) {
+        if !resumed.held.is_empty() {
+            self.take(Input::Held(resumed.held), now);
+        }
+        if !resumed.states.is_empty() {
+            self.take(Input::Resume(resumed.states), now);
+        }
+        if resumed.unreadable > 0 {
+            let text = format!(
+                "what the history remembers of {} devices cannot be read by this version; they begin anew",
+                resumed.unreadable
+            );
+            self.sink.say(&text, now);
+        }
+    }
+
+    /// How far the time of day is ahead of the time that inputs bear, in microseconds.
+    pub(super) fn wall_offset(&self) -> i64 {
+        let epoch = Timestamp::default();
+        self.engine.wall(epoch).micros_since(epoch)
     }
 
     /// Hands in what `source` read.
@@ -65,6 +136,14 @@ impl Core {
         if events > 0 {
             let source = source.clone();
             self.take(Input::Arrived { source, events }, now);
+        }
+        if let Some(position) = batch.position.take()
+            && let Some((gatherer, _)) = &mut self.history
+        {
+            gatherer.position(source, position);
+        }
+        for note in batch.notes.drain(..) {
+            self.sink.say(&note, now);
         }
         batch.clear();
     }
@@ -165,4 +244,11 @@ impl Core {
         }
         (self.engine, self.sink, troubles)
     }
+}
+
+/// The makers as this system's lists have them, read before a packet would have to wait for it.
+fn vendors() -> VendorList {
+    let mut vendors = VendorList::of_system();
+    vendors.load();
+    vendors
 }

@@ -16,7 +16,7 @@ mod slots;
 use std::io;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -24,6 +24,8 @@ use super::clock::LiveClock;
 use crate::engine::{Engine, Input};
 use crate::model::{Notice, SourceName, Timestamp};
 use crate::source::inventory::{Inventory, Lost};
+use crate::source::names::Names;
+use crate::store::Resumed;
 use crate::sys::readiness::Readiness;
 
 pub(crate) use self::core::Core;
@@ -63,6 +65,8 @@ pub(crate) struct Live {
     pub(crate) clock: LiveClock,
     /// What ends it.
     pub(crate) ends: Ends,
+    /// What earlier runs left.
+    pub(crate) resumed: Resumed,
     /// What reads the configuration again.
     pub(crate) reloader: Reloader,
 }
@@ -128,6 +132,10 @@ impl Live {
                     let now = self.clock.now();
                     self.core.sink().print(now);
                 }
+                (address, name) = self.core.named() => {
+                    let now = self.clock.now();
+                    self.core.take(Input::ReverseName { address, name }, now);
+                }
                 ready = inventory.wait() => {
                     ready?;
                     self.news();
@@ -140,6 +148,8 @@ impl Live {
 
     fn begin(&mut self) {
         let now = self.clock.now();
+        self.core.resume(std::mem::take(&mut self.resumed), now);
+        self.ask_names(self.reloader.asks_names());
         self.news();
         let files = self.inventory.lease_files();
         let files: Vec<String> = files.map(|path| path.display().to_string()).collect();
@@ -153,6 +163,23 @@ impl Live {
             self.core.notice(Notice::SourceReady { source }, now);
         }
         self.tick(false);
+    }
+
+    /// Begins or ends asking the DNS for names.
+    fn ask_names(&mut self, is_asked: bool) {
+        let names = if is_asked {
+            match Names::start(&Handle::current()) {
+                Ok(names) => Some(names),
+                Err(error) => {
+                    let now = self.clock.now();
+                    self.core.sink().say(&error.to_string(), now);
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        self.core.set_names(names);
     }
 
     fn read(&mut self, place: usize) {

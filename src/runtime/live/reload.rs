@@ -28,6 +28,11 @@ impl Reloader {
         }
     }
 
+    /// Whether names are asked of the DNS.
+    pub(super) fn asks_names(&self) -> bool {
+        self.now.config.reverse_dns
+    }
+
     fn read(&mut self) -> Result<Reload, Vec<String>> {
         Ok(Reload::between(&self.now, &(self.read)()?))
     }
@@ -75,6 +80,9 @@ impl Live {
         }
         if let Some(retention) = reload.retention {
             self.core.retain(retention);
+        }
+        if let Some(is_asked) = reload.reverse_dns {
+            self.ask_names(is_asked);
         }
         self.reloader.now = reload.then;
         self.core.sink().say(&told, now);

@@ -95,6 +95,7 @@ impl Slots {
             return;
         };
         let batch = &mut self.batch;
+        live.set_wall_offset(core.wall_offset());
         let read = live.read(now, batch);
         slot.has_more = !batch.is_drained;
         core.take_batch(&slot.source, batch, now);
@@ -110,6 +111,7 @@ impl Slots {
                 let Some((live, _)) = &mut self.all[place].live else {
                     break;
                 };
+                live.set_wall_offset(core.wall_offset());
                 let read = live.read(now, &mut self.batch);
                 let is_drained = self.batch.is_drained || read.is_err();
                 core.take_batch(&self.all[place].source, &mut self.batch, now);
