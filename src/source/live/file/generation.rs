@@ -47,6 +47,13 @@ impl Generation {
         Some(head)
     }
 
+    /// Whether it still is where it was found.
+    pub(super) fn is_there(&self) -> bool {
+        self.path
+            .metadata()
+            .is_ok_and(|metadata| Id::of(&metadata) == self.id)
+    }
+
     /// The file, where it is not compressed.
     pub(super) fn plain(&self) -> io::Result<Option<File>> {
         if self.is_packed {

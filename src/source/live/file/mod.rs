@@ -49,6 +49,8 @@ const MAX_BYTES: usize = 1024 * 1024;
 const QUIET: i64 = 60 * MICROS_PER_SECOND;
 /// ... and only so many of them are kept open.
 const MAX_OLD: usize = 4;
+/// Times that files are looked for which are renamed and compressed meanwhile.
+const MAX_TRIES: usize = 5;
 /// Rotated files that are remembered to be done with.
 const MAX_KNOWN: usize = 16;
 /// How long a reader that was woken may take to come.
@@ -320,9 +322,12 @@ impl Follower {
             return Ok(());
         };
         let place = current.place();
-        let fresh = self.fresh();
-        let copy = fresh.iter().enumerate().find_map(|(number, (one, head))| {
-            rest_of(&place, one, head).map(|rest| (number, rest))
+        let mut fresh = Vec::new();
+        // What is found may get another name before it is opened.
+        let copy = (0..MAX_TRIES).find_map(|_| {
+            fresh = self.fresh();
+            let mut each = fresh.iter().enumerate();
+            each.find_map(|(number, (one, head))| Some((number, rest_of(&place, one, head)?)))
         });
         let next = match copy {
             Some((number, rest)) => {
@@ -414,14 +419,24 @@ impl Follower {
 
     /// The rotated files that are newer than all that is known, the oldest first, and how each begins.
     fn fresh(&self) -> Vec<(Generation, Vec<u8>)> {
+        let listed = (0..MAX_TRIES).find_map(|_| self.fresh_now());
+        listed.unwrap_or_default()
+    }
+
+    /// None where one got another name, or was compressed, while it was looked at.
+    fn fresh_now(&self) -> Option<Vec<(Generation, Vec<u8>)>> {
         let mut fresh = Vec::new();
         let open = || self.old.iter().chain(&self.current);
         for one in generations(&self.real) {
             if open().any(|tail| tail.id == one.id) {
                 break;
             }
+            let head = one.head();
+            if !one.is_there() {
+                return None;
+            }
             // One that is being written, compressed, or has nothing in it.
-            let Some(head) = one.head().filter(|head| !head.is_empty()) else {
+            let Some(head) = head.filter(|head| !head.is_empty()) else {
                 continue;
             };
             if self.known.contains(&Print::of(&head)) || open().any(|tail| tail.head() == head) {
@@ -430,7 +445,7 @@ impl Follower {
             fresh.push((one, head));
         }
         fresh.reverse();
-        fresh
+        Some(fresh)
     }
 
     /// Reads `fresh` files whole, in their order; `are_copies` of a log that was truncated then.

@@ -7,7 +7,7 @@ use std::io;
 use super::generation::{Generation, generations};
 use super::position::{Place, Position, Print};
 use super::tail::{Id, Tail, holds};
-use super::{Follower, MAX_KNOWN, failing};
+use super::{Follower, MAX_KNOWN, MAX_TRIES, failing};
 use crate::source::live::LiveError;
 
 /// What follows a place in a file that was found to hold it.
@@ -58,9 +58,8 @@ impl Follower {
         file: Option<File>,
     ) -> Result<(), LiveError> {
         self.known = position.known.into_iter().take(MAX_KNOWN).collect();
-        let all = generations(&self.real);
         for place in position.old {
-            match located(&place, &all) {
+            match self.located(&place) {
                 Some(Rest::Left(tail)) => self.old.push(*tail),
                 None if place.unread > 0 => {
                     let lost = self.lines_in(place.unread);
@@ -83,14 +82,14 @@ impl Follower {
                 return Ok(());
             }
         }
-        let is_anchored = self.is_anchored(&all) || (self.known.is_empty() && is_untouched);
-        match located(&place, &all) {
+        let is_anchored = self.is_anchored() || (self.known.is_empty() && is_untouched);
+        match self.located(&place) {
             Some(Rest::Left(mut tail)) => {
                 tail.is_copy = is_truncated;
                 self.old.push(*tail);
             }
             Some(Rest::Nothing) => {
-                let copy = all
+                let copy = generations(&self.real)
                     .iter()
                     .find_map(|one| one.head().filter(|head| place.head.begins(head)));
                 self.remember(&copy.unwrap_or_default());
@@ -116,8 +115,23 @@ impl Follower {
         Ok(())
     }
 
+    /// Where `place` is in one of the rotated files: in the file itself, if it is there, and not in a
+    /// copy. They are listed after the log was looked at, for whoever truncates it has copied it before;
+    /// and again where none is the one, for they may get other names before they are opened.
+    fn located(&self, place: &Place) -> Option<Rest> {
+        (0..MAX_TRIES).find_map(|_| {
+            let all = generations(&self.real);
+            let itself = all.iter().filter(|one| one.id.is_of(place));
+            let others = all.iter().filter(|one| !one.id.is_of(place));
+            itself
+                .chain(others)
+                .find_map(|one| rest_of(place, one, &one.head()?))
+        })
+    }
+
     /// Whether one of the rotated files is known, so that what is newer is known to be new.
-    fn is_anchored(&self, all: &[Generation]) -> bool {
+    fn is_anchored(&self) -> bool {
+        let all = generations(&self.real);
         let mut heads = all.iter().filter_map(Generation::head);
         !self.old.is_empty() || heads.any(|head| self.known.contains(&Print::of(&head)))
     }
@@ -159,13 +173,4 @@ pub(super) fn rest_of(place: &Place, one: &Generation, head: &[u8]) -> Option<Re
         Ok(None) => Some(Rest::Nothing),
         Ok(Some(false)) | Err(_) => None,
     }
-}
-
-/// Where `place` is in one of the rotated files: in the file itself, if it is there, and not in a copy.
-fn located(place: &Place, all: &[Generation]) -> Option<Rest> {
-    let itself = all.iter().filter(|one| one.id.is_of(place));
-    let others = all.iter().filter(|one| !one.id.is_of(place));
-    itself
-        .chain(others)
-        .find_map(|one| rest_of(place, one, &one.head()?))
 }
