@@ -69,15 +69,6 @@ pub(crate) enum Error {
     },
 }
 
-/// What an administrator may want to change so that outcomes say more; none where there is nothing.
-/// Of this thread's network namespace.
-pub(crate) fn advice() -> Option<&'static str> {
-    (setting("nf_conntrack_acct") == Some(0)).then_some(
-        "bytes of connections are not counted, for net.netfilter.nf_conntrack_acct is 0: \
-         `sysctl -w net.netfilter.nf_conntrack_acct=1` counts those of connections made from then on",
-    )
-}
-
 /// A setting of connection tracking; none where the kernel has none.
 fn setting(name: &str) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/sys/net/netfilter/{name}")).ok()?;

@@ -221,6 +221,14 @@ impl Core {
 
     /// Ends everything that follows the engine; answers it, and what could not be kept.
     pub(super) fn finish(mut self, now: Timestamp) -> (Engine, Sink, Vec<String>) {
+        let asked = self.names.as_ref().map(Names::count).unwrap_or_default();
+        if asked.failed + asked.dropped > 0 {
+            let text = format!(
+                "names that were asked of the DNS: {}; without an answer {}, left out {}",
+                asked.questions, asked.failed, asked.dropped
+            );
+            self.sink.say(&text, now);
+        }
         let mut troubles = Vec::new();
         if let Some((mut gatherer, writer)) = self.history.take() {
             writer.submit(gatherer.drain(&self.engine, now));

@@ -343,13 +343,4 @@ fn what_is_missing_is_named() {
         off.contains("net.netfilter.nf_conntrack_events is 0"),
         "{off}"
     );
-    net.lab.on_gateway(|| {
-        assert_eq!(sys::conntrack::advice(), None);
-        set("netfilter/nf_conntrack_acct", 0);
-        let advice = sys::conntrack::advice().unwrap();
-        assert!(
-            advice.contains("sysctl -w net.netfilter.nf_conntrack_acct=1"),
-            "{advice}"
-        );
-    });
 }
