@@ -218,11 +218,11 @@ impl Device {
         self.outcomes.of_all(self.attempts)
     }
 
-    /// More has become known of one of its attempts; `bytes` of the connection where they were told.
+    /// More has become known of one of its attempts; `bytes` of the connection, told for the first time.
     pub(super) fn note_outcome(&mut self, change: &Change, bytes: Option<(u64, u64)>) {
         self.outcomes.change(change.before, change.after);
         self.completed += u64::from(change.is_completed);
-        if let Some((sent, received)) = bytes.filter(|_| change.has_bytes) {
+        if let Some((sent, received)) = bytes {
             let (all_sent, all_received) = self.bytes.unwrap_or_default();
             let sum = |a: u64, b| a.saturating_add(b);
             self.bytes = Some((sum(all_sent, sent), sum(all_received, received)));

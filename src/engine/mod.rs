@@ -153,6 +153,10 @@ pub enum Effect {
         after: Outcome,
         /// Whose tuple it is.
         tuple: Tuple,
+        /// Whether its originator completed the handshake, as far as was not known before.
+        is_completed: bool,
+        /// Bytes of the whole connection, where they were not known before.
+        bytes: Option<(u64, u64)>,
         /// What was told; none where nobody said anything in time.
         response: Option<Response>,
     },

@@ -274,8 +274,11 @@ impl Engine {
     }
 
     fn respond_to(&mut self, change: &Change, tuple: Tuple, response: Option<Response>) {
+        let bytes = response
+            .and_then(|response| response.bytes)
+            .filter(|_| change.has_bytes);
         if let Some(device) = change.device.and_then(|id| self.devices.get_mut(id)) {
-            device.note_outcome(change, response.and_then(|response| response.bytes));
+            device.note_outcome(change, bytes);
         }
         self.effects.push(Effect::Responded {
             device: change.device,
@@ -284,6 +287,8 @@ impl Engine {
             before: change.before,
             after: change.after,
             tuple,
+            is_completed: change.is_completed,
+            bytes,
             response,
         });
     }

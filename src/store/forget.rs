@@ -123,7 +123,7 @@ fn find(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Vec<(i64,
     let exact = devices(
         transaction,
         "SELECT id, key FROM devices WHERE key = ?1",
-        &name,
+        name,
     )?;
     if !exact.is_empty() {
         return Ok(exact);

@@ -11,14 +11,11 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::changes::{
-    AttemptKey, Changes, ENGINE, HISTORY, Identity, MinuteKey, Row, Sighting, Tally, Translation,
-    Unseen, minute,
+    AttemptKey, Changes, ENGINE, Ended, HISTORY, Identity, MinuteKey, Row, Sighting, Tally,
+    Translation, Unseen, minute,
 };
 use crate::engine::{Added, DeviceState, Effect, Engine, Totals};
-use crate::model::{
-    DeviceId, Direction, Finding, Notice, Outcome, Response, ResponseKind, SourceName, Timestamp,
-    Tuple,
-};
+use crate::model::{DeviceId, Direction, Finding, Notice, Response, SourceName, Timestamp, Tuple};
 
 /// Rows kept until they are drained. A flood of forged addresses makes more in a second; its bulk
 /// says nothing that its part does not.
@@ -112,7 +109,7 @@ impl Gatherer {
     }
 
     /// Notes what became of an attempt: of the effect that tells it, and of no other.
-    pub(super) fn note_responded(&mut self, engine: &Engine, effect: &Effect) {
+    fn note_responded(&mut self, engine: &Engine, effect: &Effect) {
         let &Effect::Responded {
             device,
             direction,
@@ -120,19 +117,30 @@ impl Gatherer {
             before,
             after,
             tuple,
+            is_completed,
+            bytes,
             response,
         } = effect
         else {
             return;
         };
-        let attempt = Opened {
+        let attempt = Earlier {
             place: device.and_then(|device| self.place(device, engine)),
             direction,
             opened: engine.wall(opened),
             tuple,
         };
-        if device.is_some() {
-            self.ended(&attempt, (before, after), response.as_ref());
+        let mut ended = Ended {
+            completed: i64::from(is_completed),
+            ..Ended::default()
+        };
+        ended.replace(before, after);
+        if let Some((sent, received)) = bytes {
+            ended.sent = i64::try_from(sent).unwrap_or(i64::MAX);
+            ended.received = i64::try_from(received).unwrap_or(i64::MAX);
+        }
+        if device.is_some() && ended != Ended::default() {
+            self.ended(&attempt, &ended);
         }
         if let Some(response) = response {
             self.translate(&attempt, &response, engine.wall(response.time));
@@ -293,17 +301,7 @@ impl Gatherer {
     }
 
     /// Counts how an attempt ended.
-    fn ended(
-        &mut self,
-        attempt: &Opened,
-        (before, after): (Outcome, Outcome),
-        response: Option<&Response>,
-    ) {
-        let is_completed = response.is_some_and(|it| it.kind == ResponseKind::Established);
-        let bytes = response.and_then(|response| response.bytes);
-        if before == after && !is_completed && bytes.is_none() {
-            return;
-        }
+    fn ended(&mut self, attempt: &Earlier, ended: &Ended) {
         let minute = minute(attempt.opened);
         let row = attempt.place.and_then(|identity| {
             let key = AttemptKey {
@@ -315,20 +313,14 @@ impl Gatherer {
             };
             self.row(key, attempt.opened)
         });
-        let Some(row) = row else {
-            self.lose(minute, HISTORY, "outcomes", 1);
-            return;
-        };
-        row.ended.replace(before, after);
-        row.ended.completed += i64::from(is_completed);
-        if let Some((sent, received)) = bytes {
-            row.ended.sent = row.ended.sent.saturating_add_unsigned(sent);
-            row.ended.received = row.ended.received.saturating_add_unsigned(received);
+        match row {
+            Some(row) => row.ended.add(ended),
+            None => self.lose(minute, HISTORY, "outcomes", 1),
         }
     }
 
     /// Notes how a connection is seen outside.
-    fn translate(&mut self, attempt: &Opened, response: &Response, time: Timestamp) {
+    fn translate(&mut self, attempt: &Earlier, response: &Response, time: Timestamp) {
         let Some(outside) = response.outside else {
             return;
         };
@@ -451,11 +443,11 @@ impl Gatherer {
 
 /// An attempt that was made before.
 #[derive(Clone, Copy)]
-struct Opened {
+struct Earlier {
     /// Place of its device among the identities.
     place: Option<u32>,
     direction: Direction,
-    /// Of the day.
+    /// When its first SYN was seen, of the day.
     opened: Timestamp,
     tuple: Tuple,
 }

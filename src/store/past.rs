@@ -11,7 +11,7 @@ use std::time::Duration;
 use foldhash::quality::FixedState;
 use rusqlite::{Connection, params};
 
-use super::changes::{DAY, ENGINE, Ended, minute};
+use super::changes::{DAY, ENDS, ENGINE, Ended, minute};
 use super::retention::{ended, mark};
 use super::rows::address;
 use super::tables::SUMMED;
@@ -547,12 +547,26 @@ impl<'a> Reading<'a> {
                 peak_per_minute: sum.peak,
                 is_shared: row.get(6)?,
                 findings,
-                outcomes: OutcomeCounts::default().of_all(sum.attempts),
-                completed: 0,
-                bytes: None,
+                outcomes: outcomes(&sum.ended).of_all(sum.attempts),
+                completed: positive(sum.ended.completed),
+                bytes: (sum.ended.sent > 0 || sum.ended.received > 0)
+                    .then(|| (positive(sum.ended.sent), positive(sum.ended.received))),
             })
         })
     }
+}
+
+fn outcomes(ended: &Ended) -> OutcomeCounts {
+    let mut counts = OutcomeCounts::default();
+    for (outcome, count) in ENDS.into_iter().zip(ended.outcomes) {
+        counts.add(outcome, positive(count));
+    }
+    counts
+}
+
+/// A count that may have been taken from more often than added to, where its attempt was lost.
+fn positive(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
 }
 
 /// When a minute begins.
@@ -566,7 +580,7 @@ fn time(micros: i64) -> Timestamp {
 
 /// A count; SQLite's integers have a sign.
 fn number(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+    Ok(positive(row.get(column)?))
 }
 
 fn direction(number: i64) -> Option<Direction> {

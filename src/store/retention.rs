@@ -172,10 +172,22 @@ impl Keeper {
             self.translations = count_translations(connection)?;
             self.plan(now);
         }
-        if self.tasks.is_empty() && self.translations > self.max_translations {
-            self.tasks.push_back(Task::Translations);
+        if self.translations > self.max_translations && !self.tasks.contains(&Task::Translations) {
+            self.tasks.push_front(Task::Translations);
         }
-        if self.tasks.is_empty() && self.is_near_limit(connection)? {
+        if self.tasks.is_empty() && self.uses_more_than(7, connection)? {
+            self.relieve(connection, now)?;
+        }
+        Ok(())
+    }
+
+    /// Sees that there is room for what did not fit, which may be much.
+    pub(super) fn make_room(
+        &mut self,
+        connection: &Connection,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        if self.tasks.is_empty() && self.uses_more_than(4, connection)? {
             self.relieve(connection, now)?;
         }
         Ok(())
@@ -211,10 +223,11 @@ impl Keeper {
         }
     }
 
-    fn is_near_limit(&self, connection: &Connection) -> rusqlite::Result<bool> {
+    /// Whether more than that many eighths of the file's limit are in use.
+    fn uses_more_than(&self, eighths: u64, connection: &Connection) -> rusqlite::Result<bool> {
         let used = pragma(connection, "page_count")? - pragma(connection, "freelist_count")?;
         let limit = self.retention.max_bytes / PAGE;
-        Ok(u64::try_from(used).unwrap_or(0) > limit / 8 * 7)
+        Ok(u64::try_from(used).unwrap_or(0) > limit * eighths / 8)
     }
 
     /// Makes room: the oldest detail goes first, a day at once, of today an hour; then the oldest

@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use super::changes::{
     AttemptKey, Changes, DAY, Ended, Identity, Row, Sighting, Tally, Translation, Unseen,
 };
-use crate::model::{MICROS_PER_SECOND, Timestamp};
+use crate::model::{Interface, MICROS_PER_SECOND, Timestamp};
 
 /// Devices whose row is remembered, so that what has not changed is not written.
 const MAX_KNOWN: usize = 32_768;
@@ -344,7 +344,7 @@ fn write_sighting(
     let (interface, mac) = identity.seen_at;
     let address = Octets::of(sighting.address);
     let (first, last) = (sighting.first.as_micros(), sighting.last.as_micros());
-    let interface = interface.as_ref().map(|interface| interface.as_bytes());
+    let interface = interface.as_ref().map(Interface::as_bytes);
     let mac = mac.map(|mac| mac.0);
     let longer = transaction
         .prepare_cached(

@@ -20,7 +20,7 @@ use super::changes::Changes;
 use super::writer::Unwritten;
 use super::*;
 use crate::attribution::leases::LeaseBook;
-use crate::engine::{Effect, Engine, Input, traffic};
+use crate::engine::{Engine, Input, traffic};
 use crate::model::{
     Clock, Direction, Interface, LossKind, Notice, Observation, RuleId, SourceName, Timestamp,
     Tuple, Verdict,
@@ -35,9 +35,10 @@ const FOLDER: &str = "SMTPWATCH_TEST_FOLDER";
 
 /// A state directory as it shall be.
 fn folder() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o750)).unwrap();
-    folder
+    tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o750))
+        .tempdir()
+        .unwrap()
 }
 
 fn engine() -> Engine {
@@ -463,12 +464,9 @@ fn a_full_disk_stops_nothing_but_the_writing() {
     if let Some((_, folder)) = role() {
         let writer = Writer::start(&folder, START, Retention::default()).unwrap();
         let mut told = Vec::new();
-        for seed in 0..2000 {
-            writer.submit(batch(
-                seed,
-                START.plus_micros(seed.cast_signed() * 3_600_000_000),
-            ));
-            sleep(Duration::from_millis(2));
+        for seed in 0..2000_u64 {
+            let now = START.plus_micros(seed.cast_signed() * 3_600_000_000);
+            writer.submit_in_turn(batch(seed, now));
             told.extend(writer.troubles());
             if !told.is_empty() {
                 break;

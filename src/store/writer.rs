@@ -25,6 +25,8 @@ use crate::settings::Retention;
 const QUEUE: usize = 4;
 /// Rows that the thread keeps while it cannot write.
 const MAX_PENDING: usize = 32_768;
+/// Steps of keeping the file small that are taken after a batch, also where the next one waits.
+const CHORES: usize = 4;
 /// Steps of making room that are taken before a batch that did not fit is tried again.
 const RELIEF: usize = 64;
 /// Time between two tries.
@@ -295,6 +297,16 @@ impl Thread {
         self.connection.is_some() && self.keeper.has_tasks()
     }
 
+    /// Does at most that many parts of it.
+    fn keep_on(&mut self, steps: usize) {
+        for _ in 0..steps {
+            if !self.has_chores() {
+                break;
+            }
+            self.keep();
+        }
+    }
+
     /// Does a part of it. What fails is left for the next time.
     fn keep(&mut self) {
         let Some(mut connection) = self.connection.take() else {
@@ -354,6 +366,7 @@ impl Thread {
                 self.pending.clear();
                 self.pending_rows = 0;
                 self.look(at);
+                self.keep_on(CHORES);
                 if !std::mem::take(&mut self.shared.messages().told).is_empty() {
                     self.shared.say(format!(
                         "{}: is written again; attempts left out so far: {}",
@@ -380,12 +393,19 @@ impl Thread {
         if !is_full || !self.is_at_its_limit() {
             return;
         }
-        self.look(self.pending.back().map_or(self.started, |last| last.at));
+        let at = self.pending.back().map_or(self.started, |last| last.at);
         for _ in 0..RELIEF {
-            if !self.has_chores() {
+            let looked = self
+                .connection
+                .as_ref()
+                .map(|connection| self.keeper.make_room(connection, at));
+            if !matches!(looked, Some(Ok(()))) || !self.has_chores() {
                 break;
             }
             self.keep();
+        }
+        if let Some(message) = self.keeper.message() {
+            self.shared.say(message);
         }
     }
 

@@ -192,6 +192,7 @@ fn event<'a>(effect: &'a Effect, engine: &Engine, now: Timestamp) -> Event<'a> {
             after,
             tuple,
             response,
+            ..
         } => Event {
             packet: Some(Packet::of(tuple, direction.to_string())),
             device: EventDevice::new(*device, engine),

@@ -100,6 +100,8 @@ fn an_answer_is_joined_and_told() {
             before: Outcome::Unknown,
             after: Outcome::Answered,
             tuple: response.tuple,
+            is_completed: false,
+            bytes: None,
             response: Some(response),
         }]
     );

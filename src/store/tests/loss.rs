@@ -30,7 +30,7 @@ fn write(folder: &Path, first: u64) {
             gatherer.note(&engine, now);
         }
         gatherer.position(&source(), number.to_string());
-        assert!(writer.submit(gatherer.drain(&engine, now)));
+        writer.submit_in_turn(gatherer.drain(&engine, now));
         line.clear();
         line += &format!("handed in {number}\n");
         std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).unwrap();

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::engine::DeviceState;
-use crate::model::{Mac, Outcome, Response, ResponseKind};
+use crate::model::{Mac, Response, ResponseKind};
 use crate::settings::Retention;
 use crate::store::changes::{Identity, Sighting, Translation};
 
@@ -392,68 +392,38 @@ fn a_device_that_was_silent_for_an_hour_is_seen_anew() {
 fn an_outcome_goes_to_the_minute_of_its_attempt() {
     let folder = folder();
     let (mut engine, mut gatherer) = (engine(), Gatherer::new());
+    let writer = Writer::start(folder.path(), START, Retention::default()).unwrap();
     engine.handle(syn(at(5), 7, 1, 4000), at(5));
     gatherer.note(&engine, at(5));
-    let added = *engine.added().unwrap();
-    let writer = Writer::start(folder.path(), START, Retention::default()).unwrap();
-    assert!(writer.submit(gatherer.drain(&engine, at(5))));
-    let tell = |gatherer: &mut Gatherer, seconds, kind, (before, after), bytes| {
+    let tuple = engine.added().unwrap().tuple;
+    writer.submit_in_turn(gatherer.drain(&engine, at(5)));
+    let bytes = Some((700, 300));
+    // The last are told by a second source.
+    for (seconds, kind, bytes) in [
+        (6, ResponseKind::Tracked, None),
+        (65, ResponseKind::Unreachable, None),
+        (66, ResponseKind::Accepted, None),
+        (67, ResponseKind::Established, None),
+        (170, ResponseKind::Closed, bytes),
+        (170, ResponseKind::Established, None),
+        (170, ResponseKind::Closed, bytes),
+    ] {
         let response = Response {
             time: at(seconds),
-            tuple: added.tuple,
+            tuple,
             isn: None,
             kind,
             outside: Some(Tuple {
                 source: ip("198.51.100.1"),
                 source_port: 2000,
-                ..added.tuple
+                ..tuple
             }),
             bytes,
         };
-        gatherer.note_responded(
-            &engine,
-            &Effect::Responded {
-                device: added.device,
-                direction: added.direction,
-                opened: at(5),
-                before,
-                after,
-                tuple: added.tuple,
-                response: Some(response),
-            },
-        );
-    };
-    use Outcome::{Answered, Unanswered, Unknown};
-    tell(
-        &mut gatherer,
-        155,
-        ResponseKind::TimedOut,
-        (Unknown, Unanswered),
-        None,
-    );
-    assert!(writer.submit(gatherer.drain(&engine, at(156))));
-    tell(
-        &mut gatherer,
-        160,
-        ResponseKind::Accepted,
-        (Unanswered, Answered),
-        None,
-    );
-    tell(
-        &mut gatherer,
-        161,
-        ResponseKind::Established,
-        (Answered, Answered),
-        None,
-    );
-    tell(
-        &mut gatherer,
-        170,
-        ResponseKind::Closed,
-        (Answered, Answered),
-        Some((700, 300)),
-    );
-    assert!(writer.submit(gatherer.drain(&engine, at(171))));
+        engine.handle(Input::Response(response), at(seconds));
+        gatherer.note(&engine, at(seconds));
+        writer.submit_in_turn(gatherer.drain(&engine, at(seconds)));
+    }
     assert_eq!(writer.finish(), (Unwritten::default(), Vec::new()));
     let row: Vec<i64> = Connection::open(folder.path().join(FILE))
         .unwrap()
@@ -464,6 +434,9 @@ fn an_outcome_goes_to_the_minute_of_its_attempt() {
         )
         .unwrap();
     assert_eq!(row, [1, 1, 0, 0, 0, 0, 1, 700, 300]);
+    let past = Past::read(folder.path(), &asked()).unwrap();
+    let facts = engine.devices().next().unwrap().1.facts(10);
+    assert_eq!(past.devices, [facts]);
     let answer = who(
         folder.path(),
         &WhoAsked {

@@ -1,5 +1,6 @@
 //! The same report, whoever knows what it says.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -14,6 +15,14 @@ use crate::store::{Asked, Gatherer, Writer};
 
 const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
 const TOP: usize = 10;
+
+/// A state directory that lets in nobody else.
+fn private() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o700))
+        .tempdir()
+        .unwrap()
+}
 
 /// Runs `inputs` and keeps a history of it in `folder`.
 fn watch(folder: &Path, inputs: Vec<(Timestamp, Input)>) -> Engine {
@@ -53,7 +62,7 @@ fn json(report: &Report) -> Value {
 fn the_history_gives_the_report_that_the_run_gave() {
     let mut infected = 0;
     for seed in 0..8 {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = private();
         let engine = watch(folder.path(), traffic::syns(seed, START, 3000));
         let live = Report::new(&engine, &[], START, TOP);
         let later = Report::of_past(past(folder.path()), START);
@@ -76,7 +85,7 @@ fn the_history_gives_the_report_that_the_run_gave() {
 
 #[test]
 fn what_was_lost_makes_it_no_answer_to_trust() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private();
     let mut inputs = traffic::syns(1, START, 30);
     let source = SourceName::Kmsg;
     let (kind, events) = (LossKind::Overwritten, 12);
@@ -99,7 +108,7 @@ fn what_was_lost_makes_it_no_answer_to_trust() {
 
 #[test]
 fn a_watch_that_ended_long_ago_is_said() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private();
     watch(folder.path(), traffic::syns(1, START, 30));
     let day_later = START.plus_micros(86_400_000_000);
     let report = Report::of_past(past(folder.path()), day_later);
