@@ -161,6 +161,8 @@ pub(crate) struct Truth {
     pub(crate) outside: Vec<Connection>,
     pub(crate) forged: Vec<Connection>,
     pub(crate) events: Vec<Value>,
+    /// Whom the Internet's mail servers met.
+    pub(crate) met: Vec<Met>,
 }
 
 impl Truth {
@@ -169,6 +171,19 @@ impl Truth {
         let found = self.machines.iter().find(|machine| machine.name == name);
         found.unwrap_or_else(|| panic!("{name} sent nothing in {}", self.scenario))
     }
+}
+
+/// A connection as the mail server at its other end saw it, behind NAT.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Met {
+    /// Seconds since the epoch.
+    pub(crate) at: f64,
+    pub(crate) src: IpAddr,
+    pub(crate) src_port: u16,
+    pub(crate) dst: IpAddr,
+    pub(crate) dst_port: u16,
+    /// What the client called itself: its host name, or else the machine's.
+    pub(crate) name: String,
 }
 
 /// One machine's part of the truth.

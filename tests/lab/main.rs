@@ -13,6 +13,8 @@
 mod harness;
 mod lifecycle;
 mod oracle;
+mod outcomes;
 mod scenarios;
 mod verdicts;
 mod watcher;
+mod who;

@@ -154,6 +154,16 @@ fn a_bot_with_two_ipv6_addresses() {
 }
 
 #[test]
+fn five_privacy_addresses_are_one_device() {
+    let Some((truth, _)) = checked("privacy-addresses") else {
+        return;
+    };
+    let bot = truth.machine("bot");
+    assert_eq!(bot.addresses.len(), 5);
+    assert_eq!(on_25(&truth, "bot"), Families { ipv4: 0, ipv6: 30 });
+}
+
+#[test]
 fn a_proxy_answers_for_all_and_passes_on() {
     let Some((truth, _)) = checked("redirect") else {
         return;

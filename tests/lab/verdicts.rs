@@ -257,6 +257,7 @@ fn perfect(truth: &Truth) -> Watched {
             }));
         }
         devices.push(Device {
+            outcomes: BTreeMap::new(),
             id: party.name.clone(),
             mac,
             addresses: addresses.into_iter().collect(),
@@ -267,6 +268,7 @@ fn perfect(truth: &Truth) -> Watched {
         });
     }
     Watched {
+        folder: None,
         sees: Sees::Hooks,
         events,
         devices,

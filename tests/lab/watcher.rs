@@ -1,8 +1,10 @@
 //! `smtpwatch watch` on the lab's gateway, and what it said.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,7 +23,8 @@ const SOON: Duration = Duration::from_secs(15);
 /// A `watch` that runs; it is killed with the thread that started it, or where this is dropped.
 pub(crate) struct Watcher {
     child: Child,
-    folder: TempDir,
+    /// Where it keeps its history, and what it says is written.
+    folder: Option<TempDir>,
     sees: Sees,
 }
 
@@ -92,7 +95,7 @@ impl Watcher {
             .count();
         let mut watcher = Self {
             child: command.spawn().unwrap(),
-            folder,
+            folder: Some(folder),
             sees: Sees::Hooks,
         };
         watcher.wait_for("all its sources work", |events| {
@@ -102,7 +105,7 @@ impl Watcher {
     }
 
     fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.folder.path().join(name)).unwrap()
+        fs::read_to_string(self.folder.as_ref().unwrap().path().join(name)).unwrap()
     }
 
     fn wait_for(&mut self, what: &str, is_so: impl Fn(&str) -> bool) {
@@ -151,6 +154,7 @@ impl Watcher {
             sees: self.sees.clone(),
             devices: serde_json::from_value(report["devices"].clone()).unwrap(),
             events,
+            folder: self.folder.take(),
         }
     }
 }
@@ -169,9 +173,15 @@ pub(crate) struct Watched {
     pub(crate) sees: Sees,
     pub(crate) events: Vec<Value>,
     pub(crate) devices: Vec<Device>,
+    pub(crate) folder: Option<TempDir>,
 }
 
 impl Watched {
+    /// Where it kept its history.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.folder.as_ref().unwrap().path().join("state")
+    }
+
     /// The events of a type.
     pub(crate) fn of_type(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.events
@@ -233,4 +243,5 @@ pub(crate) struct Device {
     pub(crate) interface: Option<String>,
     pub(crate) attempts: usize,
     pub(crate) verdict: String,
+    pub(crate) outcomes: BTreeMap<String, usize>,
 }
