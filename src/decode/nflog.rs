@@ -7,7 +7,7 @@
 //! of interfaces are left to whoever has the machine's interfaces at hand, the packet's times and marks
 //! are not read.
 
-use super::packet::{self, Carrier, Segment, Skip};
+use super::packet::{self, Carrier, Content, Segment, Skip};
 use crate::model::Mac;
 
 /// Attributes of a message, in the order in which the kernel writes those that come.
@@ -145,17 +145,24 @@ impl<'a> Message<'a> {
         packet::station(self.address.filter(|_| has_macs)?)
     }
 
-    /// The TCP segment in it. Its TTL is the one it arrived with: where both interfaces are known the
+    /// The TCP segment in it, or the ICMP error about one. A segment's TTL is the one it arrived with: where both interfaces are known the
     /// router has already counted it down by one, and a bridge does not.
-    pub fn segment(&self) -> Result<Segment, Skip> {
+    pub fn content(&self) -> Result<Content, Skip> {
         let carrier = Carrier {
             mac: self.mac(),
             vlan: self.vlan,
         };
-        let mut segment = packet::ip(carrier, self.payload?)?.segment()?;
-        let is_routed = self.input != 0 && self.output != 0 && !self.is_bridged;
-        segment.ttl = segment.ttl.saturating_add(u8::from(is_routed));
-        Ok(segment)
+        let mut content = packet::ip(carrier, self.payload?)?;
+        if let Content::Segment(segment) = &mut content {
+            let is_routed = self.input != 0 && self.output != 0 && !self.is_bridged;
+            segment.ttl = segment.ttl.saturating_add(u8::from(is_routed));
+        }
+        Ok(content)
+    }
+
+    /// The TCP segment in it, where nothing else is asked for.
+    pub fn segment(&self) -> Result<Segment, Skip> {
+        self.content()?.segment()
     }
 }
 

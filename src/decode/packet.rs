@@ -202,7 +202,8 @@ pub enum Content {
 }
 
 impl Content {
-    pub(super) fn segment(self) -> Result<Segment, Skip> {
+    /// The TCP segment, where it is one.
+    pub fn segment(self) -> Result<Segment, Skip> {
         match self {
             Self::Segment(segment) => Ok(segment),
             Self::Quote(_) => Err(Skip::NotTcp),
@@ -255,7 +256,7 @@ fn hdlc(carrier: Carrier, frame: &[u8]) -> Result<Content, Skip> {
 /// <https://www.tcpdump.org/linktypes/LINKTYPE_NFLOG.html>).
 fn nflog(frame: &[u8]) -> Result<Content, Skip> {
     let message = nflog::Message::read(frame.get(4..).ok_or(Skip::Truncated)?);
-    message.segment().map(Content::Segment)
+    message.content()
 }
 
 fn ethernet(frame: &[u8]) -> Result<Content, Skip> {

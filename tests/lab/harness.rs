@@ -181,7 +181,6 @@ pub(crate) struct Met {
     pub(crate) src: IpAddr,
     pub(crate) src_port: u16,
     pub(crate) dst: IpAddr,
-    pub(crate) dst_port: u16,
     /// What the client called itself: its host name, or else the machine's.
     pub(crate) name: String,
 }

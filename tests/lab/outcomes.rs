@@ -57,9 +57,10 @@ fn connection_tracking_tells_how_what_nflog_saw_has_ended() {
         lab.inside("gw", "sysctl")
             .args(["-qw", "net.netfilter.nf_conntrack_tcp_timeout_syn_sent=4"]),
     );
-    let watcher = Watcher::start(&lab, &["--source", "nflog,conntrack"]);
+    let mut watcher = Watcher::start(&lab, &["--source", "nflog,conntrack"]);
     let truth = lab.run("bot");
-    std::thread::sleep(Duration::from_secs(7));
+    // The kernel's collector looks for what has timed out when it finds the time.
+    watcher.wait_for_outcomes("unanswered", 6, Duration::from_secs(90));
     let watched = watcher.finish();
     assert_eq!(told(&truth, &watched), sent(&truth));
 }

@@ -108,8 +108,20 @@ impl Watcher {
         fs::read_to_string(self.folder.as_ref().unwrap().path().join(name)).unwrap()
     }
 
+    /// Waits until that many attempts are told to have ended so.
+    pub(crate) fn wait_for_outcomes(&mut self, outcome: &str, count: usize, within: Duration) {
+        let told = format!("\"outcome\":\"{outcome}\"");
+        self.wait_within(within, &format!("{count} are {outcome}"), |events| {
+            events.matches(&told).count() >= count
+        });
+    }
+
     fn wait_for(&mut self, what: &str, is_so: impl Fn(&str) -> bool) {
-        let end = Instant::now() + SOON;
+        self.wait_within(SOON, what, is_so);
+    }
+
+    fn wait_within(&mut self, within: Duration, what: &str, is_so: impl Fn(&str) -> bool) {
+        let end = Instant::now() + within;
         while !is_so(&self.read("events")) {
             let status = self.child.try_wait().unwrap();
             assert!(

@@ -12,9 +12,6 @@ use serde_json::Value;
 use crate::harness::{Lab, Met, Truth, has_root, succeed};
 use crate::watcher::Watcher;
 
-/// Questions of each kind.
-const QUESTIONS: usize = 100;
-
 /// What `who` answers of that connection; with its port, or without.
 fn who(state: &Path, met: &Met, with_port: bool) -> Value {
     let at = Duration::from_secs_f64(met.at);
@@ -61,9 +58,11 @@ fn an_abuse_mail_leads_to_the_device() {
     let watched = watcher.finish();
     let state = watched.state_dir();
     let mut met = truth.met.clone();
-    assert!(met.len() > QUESTIONS, "{}", met.len());
+    let is_whole = std::env::var_os("SMTPWATCH_SOAK").is_some_and(|value| value == "1");
+    let questions = if is_whole { 100 } else { 5 };
+    assert!(met.len() > 100, "{}", met.len());
     fastrand::shuffle(&mut met);
-    for met in &met[..QUESTIONS] {
+    for met in &met[..questions] {
         let found = addresses(&who(&state, met, true));
         assert_eq!(found.len(), 1, "{met:?}: {found:?}");
         assert!(
@@ -72,7 +71,7 @@ fn an_abuse_mail_leads_to_the_device() {
         );
     }
     fastrand::shuffle(&mut met);
-    for met in &met[..QUESTIONS] {
+    for met in &met[..questions] {
         let found = addresses(&who(&state, met, false));
         assert!((1..=3).contains(&found.len()), "{met:?}: {found:?}");
         let is_there = own(&truth, &met.name).iter().any(|own| found.contains(own));

@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Batch, LiveError, MAX_EVENTS, Names, Options, Rules};
 use crate::decode::nflog::{Item, Message, items};
-use crate::decode::packet::{Segment, Skip};
+use crate::decode::packet::{Content, Segment, Skip};
 use crate::model::{Clock, Evidence, LossKind, Observation, Timestamp};
 use crate::settings::Ports;
+use crate::source::answers::Answers;
 use crate::sys::nflog::{LogSocket, MAX_DATAGRAM, Received};
 
 /// Tells its rules' ids from other sources'.
@@ -110,8 +111,15 @@ impl Nflog {
         if !self.rules.want(message.prefix) {
             return;
         }
+        let content = message.content();
+        if let Ok(content @ Content::Quote(_)) = &content {
+            // The rule's counter counts SYNs alone.
+            let response = Answers::default().read(content, &self.ports, now);
+            batch.evidence.extend(response.map(Evidence::Response));
+            return;
+        }
         batch.events += 1;
-        match message.segment() {
+        match content.and_then(Content::segment) {
             Ok(segment) => {
                 if segment.is_syn() && self.ports.contains(segment.tuple.destination_port) {
                     let observation = self.observation(message, &segment, now);
