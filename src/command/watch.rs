@@ -234,9 +234,8 @@ type Positions = [(SourceName, String)];
 
 /// What tells how attempts end beside whoever sees them, where it works here.
 fn follower(config: &Resolved, flags: &Flags) -> Option<SourceName> {
-    let why = match live::open(&SourceName::Conntrack, &options(config, flags, None)) {
-        Ok(_) => return Some(SourceName::Conntrack),
-        Err(error) => error,
+    let Err(why) = live::open(&SourceName::Conntrack, &options(config, flags, None)) else {
+        return Some(SourceName::Conntrack);
     };
     if !flags.quiet {
         say(&format!("how attempts end is not told, for {why}"));

@@ -212,7 +212,9 @@ pub(crate) fn of_addresses(addresses: Vec<IpAddr>) -> Result<Vec<(IpAddr, String
 fn all_of(mut names: Names, runtime: &Runtime, addresses: Vec<IpAddr>) -> Vec<(IpAddr, String)> {
     let mut found = Vec::new();
     runtime.block_on(async {
-        addresses.into_iter().for_each(|address| names.ask(address));
+        for address in addresses {
+            names.ask(address);
+        }
         let all = async {
             while names.is_busy() {
                 let (address, name) = names.next().await;

@@ -9,7 +9,10 @@ use crate::model::ResponseKind::{
 use crate::model::{Networks, ResponseKind};
 use crate::settings::Burst;
 
-const CONNTRACK: SourceName = SourceName::Conntrack;
+/// A source that would show an answer.
+fn capture() -> SourceName {
+    SourceName::Capture(Interface::new(b"any"))
+}
 
 fn numbered(seconds: i64, port: u16, isn: u32) -> Observation {
     Observation {
@@ -32,7 +35,7 @@ fn answer(seconds: i64, port: u16, isn: Option<u32>, kind: ResponseKind) -> Resp
 /// An engine that conntrack tells of all connections.
 fn told() -> Engine {
     let mut engine = Engine::new(Settings::default(), LeaseBook::default(), 7);
-    ready(&mut engine, 0, CONNTRACK);
+    ready(&mut engine, 0, capture());
     engine
 }
 
@@ -263,12 +266,12 @@ fn without_anybody_who_could_tell_it_stays_unknown() {
     let mut nobody = Engine::new(Settings::default(), LeaseBook::default(), 7);
     ready(&mut nobody, 0, SourceName::Nflog);
     feed(&mut nobody, numbered(1, 4000, 7), 1);
-    ready(&mut nobody, 2, CONNTRACK);
+    ready(&mut nobody, 2, capture());
     assert!(changes(&tick(&mut nobody, 1000)).is_empty());
 
     for gap in [
         Input::Lost {
-            source: CONNTRACK,
+            source: capture(),
             kind: LossKind::QueueFull,
             events: 1,
         },
@@ -284,9 +287,9 @@ fn without_anybody_who_could_tell_it_stays_unknown() {
 
     let mut engine = told();
     feed(&mut engine, numbered(1, 4000, 7), 1);
-    failed(&mut engine, 2, CONNTRACK);
+    failed(&mut engine, 2, capture());
     feed(&mut engine, numbered(3, 4001, 7), 3);
-    ready(&mut engine, 4, CONNTRACK);
+    ready(&mut engine, 4, capture());
     feed(&mut engine, numbered(5, 4002, 7), 5);
     assert_eq!(changes(&tick(&mut engine, 1000)).len(), 1);
     assert_eq!(counts(&engine), [2, 1, 0, 0, 0, 0]);

@@ -27,8 +27,8 @@ Examples:
   smtpwatch watch --format json | jq 'select(.event_type == \"finding\")'"
 )]
 pub struct Watch {
-    /// Where from: auto (the best that works here), nflog, kmsg, journal, conntrack, file:PATH, capture:INTERFACE; several
-    /// count an attempt once [default: auto].
+    /// Where from: auto (the best that works here), nflog, kmsg, journal, conntrack, `file:PATH`, `capture:INTERFACE`;
+    /// several count an attempt once [default: auto].
     #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
     source: Vec<Source>,
     /// What follows from a finding [default: alert].

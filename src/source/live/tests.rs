@@ -262,7 +262,7 @@ fn read_until(
 /// Reads until `count` SYNs are there, and whatever comes within a tenth of a second after them.
 #[track_caller]
 fn read_syns(source: &mut Live, count: usize) -> Batch {
-    let mut batch = read_until(source, |batch| syns(&batch).len() >= count).unwrap();
+    let mut batch = read_until(source, |batch| syns(batch).len() >= count).unwrap();
     while wait(source, 100) {
         source.read(NOW, &mut batch).unwrap();
     }
@@ -292,7 +292,7 @@ fn syns(batch: &Batch) -> Vec<Observation> {
 }
 
 fn isns(batch: &Batch) -> Vec<u32> {
-    syns(&batch)
+    syns(batch)
         .iter()
         .map(|observation| observation.isn.unwrap())
         .collect()
@@ -675,7 +675,7 @@ mod kmsg {
         let frames: Vec<Vec<u8>> = (1..=SENT).map(|n| Syn::numbered(n).frame_v4()).collect();
         lab.send(&frames);
         let batch = read_until(&mut source, |batch| {
-            syns(&batch).last().is_some_and(|o| o.isn == Some(SENT))
+            syns(batch).last().is_some_and(|o| o.isn == Some(SENT))
         })
         .unwrap();
         let overwritten = lost(&batch, LossKind::Overwritten);
