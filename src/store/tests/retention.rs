@@ -94,8 +94,10 @@ fn write(folder: &Path, retention: Retention, hours: Range<i64>, each: u8) -> Ve
 fn total(folder: &Path, sql: &str) -> i64 {
     Connection::open(folder.join(FILE))
         .unwrap()
-        .query_row(sql, [], |row| row.get::<_, f64>(0))
-        .unwrap() as i64
+        .query_row(&format!("SELECT CAST(({sql}) AS INTEGER)"), [], |row| {
+            row.get(0)
+        })
+        .unwrap()
 }
 
 fn days(count: u64) -> Duration {
