@@ -58,6 +58,9 @@ pub struct Watch {
     /// Where the history is kept; - keeps none [default: /var/lib/smtpwatch].
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Ask no name server what inside addresses are called.
+    #[arg(long)]
+    no_names: bool,
     /// Write everything that the answer depends on to this file, for smtpwatch replay.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -140,6 +143,10 @@ impl Configurable for Watch {
             config.source = it;
         });
         resolved.flag(Key::Mode, self.mode, |config, it| config.mode = it);
+        let reverse_dns = self.no_names.then_some(false);
+        resolved.flag(Key::ReverseDns, reverse_dns, |config, it| {
+            config.reverse_dns = it;
+        });
         resolved.flag(Key::History, self.state_dir.clone(), |config, it| {
             config.history = it;
         });
