@@ -26,6 +26,7 @@ Examples:
   smtpwatch watch --source capture:eth1 --lan 198.51.100.0/24
   smtpwatch watch --format json | jq 'select(.event_type == \"finding\")'"
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Watch {
     /// Where from: auto (the best that works here), nflog, kmsg, journal, conntrack, `file:PATH`, `capture:INTERFACE`;
     /// several count an attempt once [default: auto].
