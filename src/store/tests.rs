@@ -121,7 +121,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 /// Waits for `what` to come true, 10 s at the most.
 fn wait_for(mut what: impl FnMut() -> bool) -> bool {
-    (0..1000).any(|_| {
+    (0..6000).any(|_| {
         sleep(Duration::from_millis(10));
         what()
     })
