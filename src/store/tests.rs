@@ -73,12 +73,12 @@ fn watch(folder: &Path, inputs: Vec<(Timestamp, Input)>) -> Engine {
         engine.handle(input, now);
         gatherer.note(&engine, now);
         if number % part == part - 1 {
-            assert!(writer.submit(gatherer.drain(&engine, now)));
+            writer.submit_in_turn(gatherer.drain(&engine, now));
             sleep(Duration::from_millis(5));
         }
     }
     let now = engine.totals().span.map_or(START, |(_, last)| last);
-    assert!(writer.submit(gatherer.drain(&engine, now)));
+    writer.submit_in_turn(gatherer.drain(&engine, now));
     let (unwritten, said) = writer.finish();
     assert_eq!((unwritten, said), (Unwritten::default(), Vec::new()));
     engine
@@ -496,10 +496,10 @@ fn it_is_read_while_it_is_written() {
     let writer = Writer::start(folder.path(), START, Retention::default()).unwrap();
     let mut seen = 0;
     for seed in 0..50 {
-        assert!(writer.submit(batch(
+        writer.submit_in_turn(batch(
             seed,
-            START.plus_micros(seed.cast_signed() * 60_000_000)
-        )));
+            START.plus_micros(seed.cast_signed() * 60_000_000),
+        ));
         let past = Past::read(folder.path(), &asked()).unwrap();
         let all: u64 = past.devices.iter().map(|device| device.syns).sum();
         assert!(past.matched >= seen && all <= past.matched);
