@@ -216,17 +216,21 @@ impl Attempts {
         }
     }
 
+    /// Whether the first attempt that may turn out to be unanswered has waited long enough.
+    #[inline]
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        let first = self.unanswered.front();
+        first.is_some_and(|(opened, _)| now.micros_since(*opened) > WINDOW)
+    }
+
     /// The next attempt to which nobody has answered in time, as far as `tellers` would know.
     pub(super) fn unanswered(
         &mut self,
         now: Timestamp,
         tellers: &Tellers,
     ) -> Option<(Tuple, Change)> {
-        while let Some(&(opened, place)) = self.unanswered.front() {
-            if now.micros_since(opened) <= WINDOW {
-                return None;
-            }
-            self.unanswered.pop_front();
+        while self.is_due(now) {
+            let (opened, place) = self.unanswered.pop_front()?;
             let open = &mut self.open[place as usize];
             let is_open = open.first == opened && open.ending.is(Ending::COUNTED);
             if is_open && open.ending.outcome == Outcome::Unknown && tellers.would_know(opened) {
