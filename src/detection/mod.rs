@@ -8,14 +8,27 @@ mod groups;
 mod volume;
 mod window;
 
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Finding, Group, Timestamp};
 use crate::settings::Settings;
 
 use groups::KnownGroups;
+
+/// A device's attempt, as the detectors are told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contact<'a> {
+    /// When it was made.
+    pub time: Timestamp,
+    /// Which of the device's attempts it is, counted from 1.
+    pub number: u64,
+    /// The destination's group first; after it those that are known to be the same mail service.
+    pub groups: &'a [Group],
+    /// Whether its destination is a mail service that clean devices here use.
+    pub is_smarthost: bool,
+    /// Whether only others may send.
+    pub is_against_policy: bool,
+}
 
 /// An attempt as the detectors see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,16 +56,18 @@ pub struct Detectors {
 }
 
 impl Detectors {
-    /// Takes the device's attempt number `number` (from 1), made to `destination` at `time`;
-    /// adds what the detectors have to say for the first time to `findings`.
+    /// Takes the device's next attempt; adds what the detectors have to say for the first time to
+    /// `findings`.
     pub fn observe(
         &mut self,
-        time: Timestamp,
-        destination: IpAddr,
-        number: u64,
+        contact: &Contact<'_>,
         settings: &Settings,
         findings: &mut Vec<Finding>,
     ) {
+        let Contact { time, number, .. } = *contact;
+        let Some(&group) = contact.groups.first() else {
+            return;
+        };
         if !self.burst.listens() && !self.volume.listens() {
             return;
         }
@@ -60,7 +75,7 @@ impl Detectors {
             time,
             number,
             // Groups are remembered for `burst` alone.
-            is_new_group: self.burst.listens() && self.groups.is_new(Group::of(destination), time),
+            is_new_group: self.burst.listens() && self.groups.is_new(group, time),
         };
         let registry: [&mut dyn Detect; 2] = [&mut self.burst, &mut self.volume];
         for detector in registry {

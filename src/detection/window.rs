@@ -68,6 +68,10 @@ impl Threshold {
             at_attempt: attempt.number,
             took: Duration::from_secs(attempt.time.seconds_since(first).unsigned_abs()),
             within,
+            new_groups: 0,
+            mail_lookups: 0,
+            pace: None,
+            normal_per_day: None,
         })
     }
 }

@@ -10,9 +10,10 @@ use super::OutcomeCounts;
 use super::attempts::{Change, Seen};
 use super::destinations::Destinations;
 use crate::attribution::identity::Identity;
-use crate::detection::Detectors;
+use crate::detection::{Contact, Detectors};
 use crate::model::{
-    DeviceBasis, DeviceId, DeviceKey, Finding, Interface, Mac, Observation, Timestamp, Verdict,
+    DeviceBasis, DeviceId, DeviceKey, Finding, Group, Interface, Mac, Observation, Timestamp,
+    Verdict,
 };
 use crate::settings::{Limits, Settings};
 
@@ -596,13 +597,16 @@ impl Devices {
     ) -> Vec<(DeviceId, Finding)> {
         let (id, device) = &mut self.places[place];
         let before = device.findings.len();
-        device.detectors.observe(
-            observation.time,
-            observation.tuple.destination,
-            device.attempts,
-            settings,
-            &mut device.findings,
-        );
+        let contact = Contact {
+            time: observation.time,
+            number: device.attempts,
+            groups: &[Group::of(observation.tuple.destination)],
+            is_smarthost: false,
+            is_against_policy: false,
+        };
+        device
+            .detectors
+            .observe(&contact, settings, &mut device.findings);
         device.findings[before..]
             .iter()
             .map(|finding| (*id, *finding))

@@ -35,8 +35,9 @@ use crate::attribution::identity::{Origin, Who};
 use crate::attribution::leases::LeaseBook;
 use crate::decode::dhcp_lease::Record;
 use crate::model::{
-    Clock, DeviceId, DeviceKey, Direction, Evidence, Finding, Held, LossKind, Mac, Neighbour,
-    Notice, Observation, Outcome, Response, SourceName, Spoof, Timestamp, Topology, Tuple,
+    Clock, DeviceId, DeviceKey, Direction, Evidence, Finding, Group, Held, LossKind, Mac,
+    Neighbour, Notice, Observation, Outcome, Response, SourceName, Spoof, Timestamp, Topology,
+    Tuple,
 };
 use crate::settings::{Limits, Settings};
 use attempts::{Attempts, Seen};
@@ -60,6 +61,16 @@ pub enum Input {
     Resume(Vec<DeviceState>),
     /// Which MACs answered for which addresses before, whole.
     Held(Vec<Held>),
+    /// Destination groups that are one mail service, as the DNS tells: at most 8, each in one service
+    /// only. They hold for as long as nothing else is said of them.
+    OneService(Vec<Group>),
+    /// A device asked for somebody's mail servers (MX), as an answer tells that went to it.
+    MailLookup {
+        /// When.
+        time: Timestamp,
+        /// The address that asked.
+        client: IpAddr,
+    },
     /// What reverse DNS calls an address; none where it does not know it.
     ReverseName {
         /// The address.
@@ -356,6 +367,7 @@ impl Engine {
             Input::Response(response) => self.response(&response, now),
             Input::Resume(states) => self.devices.remember(states),
             Input::Settings(settings) => self.set_settings(*settings),
+            Input::OneService(_) | Input::MailLookup { .. } => {}
             Input::WallClock(offset) => self.wall_offset = offset,
             Input::Tick => {}
         }

@@ -114,13 +114,17 @@ impl Facts {
 /// The first finding of those that weigh most.
 fn deciding(findings: &[Finding]) -> Option<&Finding> {
     let find = |detector| findings.iter().find(|f| f.detector == detector);
-    find(Detector::Burst).or_else(|| find(Detector::Volume))
+    Detector::ALL.into_iter().find_map(find)
 }
 
 fn alarm(finding: &Finding, name: &str) -> String {
     let took = spoken(finding.took);
     let within = spoken(finding.within);
     match finding.detector {
+        Detector::Novelty => novelty(finding, name, &took),
+        Detector::Policy => {
+            format!("{name} sent mail by itself, and is not one of the mail servers")
+        }
         Detector::Burst => format!(
             "{name} contacted mail servers in {} networks it never used before in {took} (limit: {} in {within})",
             finding.score, finding.threshold,
@@ -130,6 +134,24 @@ fn alarm(finding: &Finding, name: &str) -> String {
             finding.score, finding.threshold,
         ),
     }
+}
+
+fn novelty(finding: &Finding, name: &str, took: &str) -> String {
+    let normal = finding.normal_per_day.unwrap_or_default();
+    let lookups = match finding.mail_lookups {
+        0 => String::new(),
+        lookups => format!(
+            ", and asked {} for mail servers",
+            count(lookups.into(), "time")
+        ),
+    };
+    format!(
+        "{name} contacted mail servers in {} it never used before in {took}{lookups} \
+         (limit: about {normal} new a day; score {:.1} >= {:.1})",
+        count(finding.new_groups.into(), "network"),
+        finding.score,
+        finding.threshold,
+    )
 }
 
 fn count(number: u64, noun: &str) -> String {

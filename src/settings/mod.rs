@@ -4,6 +4,7 @@
 
 #[cfg(feature = "gateway")]
 pub mod config;
+mod detection;
 #[cfg(feature = "gateway")]
 pub mod file;
 #[cfg(feature = "gateway")]
@@ -17,13 +18,12 @@ pub mod rules;
 #[cfg(feature = "gateway")]
 mod value;
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+pub use detection::{Burst, Lookups, Named, Novelty, Pacing, ParseNamedError, Volume};
 pub use history::Retention;
 
 use crate::model::{Direction, Mac, Networks, Scope, Timestamp, Tuple};
@@ -50,6 +50,12 @@ pub struct Settings {
     pub scope: Scope,
     /// The time asked for.
     pub window: Window,
+    /// Devices about which nothing is concluded, whatever they do.
+    pub allow: Vec<Named>,
+    /// The only devices that may send, where any are named; they are allowed, too.
+    pub mail_servers: Vec<Named>,
+    /// When `novelty` speaks.
+    pub novelty: Novelty,
     /// When `burst` speaks.
     pub burst: Burst,
     /// When `volume` speaks.
@@ -68,6 +74,9 @@ impl Default for Settings {
             routers: Vec::new(),
             scope: Scope::default(),
             window: Window::default(),
+            allow: Vec::new(),
+            mail_servers: Vec::new(),
+            novelty: Novelty::default(),
             burst: Burst::default(),
             volume: Volume::default(),
             limits: Limits::default(),
@@ -76,6 +85,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether somebody allowed the device with these addresses, that MAC and that name to send.
+    pub fn allows(&self, addresses: &[IpAddr], mac: Option<Mac>, hostname: Option<&str>) -> bool {
+        let mut named = self.allow.iter().chain(&self.mail_servers);
+        named.any(|named| named.names(addresses, mac, hostname))
+    }
+
     /// Where an attempt goes, seen from the LAN: by its addresses before any translation, never by
     /// the interfaces of its record (before routing there is only one).
     pub fn direction(&self, tuple: &Tuple) -> Direction {
@@ -191,44 +206,6 @@ impl Window {
     /// Whether `time` lies within.
     pub fn contains(&self, time: Timestamp) -> bool {
         self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
-    }
-}
-
-/// The parameters of [`crate::detection`]'s `burst`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Burst {
-    /// This many destination groups that the device never used before ...
-    pub groups: u32,
-    /// ... within this time.
-    pub within: Duration,
-}
-
-impl Default for Burst {
-    fn default() -> Self {
-        Self {
-            groups: 10,
-            within: Duration::from_secs(3600),
-        }
-    }
-}
-
-/// The parameters of [`crate::detection`]'s `volume`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Volume {
-    /// This many attempts ...
-    pub attempts: u32,
-    /// ... within this time.
-    pub within: Duration,
-}
-
-impl Default for Volume {
-    fn default() -> Self {
-        Self {
-            attempts: 200,
-            within: Duration::from_secs(3600),
-        }
     }
 }
 

@@ -17,7 +17,7 @@ use super::rows::address;
 use super::tables::SUMMED;
 use super::{FILE, StoreError, schema};
 use crate::engine::{Count, Destinations, DeviceDestinations, Facts, OutcomeCounts, Totals};
-use crate::model::{Detector, Direction, Finding, MICROS_PER_SECOND, Notice, Timestamp};
+use crate::model::{Detector, Direction, Finding, MICROS_PER_SECOND, Notice, Pace, Timestamp};
 use crate::settings::{Ports, Window};
 
 /// Reasons why it could not see that are told one by one.
@@ -383,8 +383,8 @@ impl<'a> Reading<'a> {
     /// rows were lost.
     fn read_findings(&mut self) -> rusqlite::Result<HashMap<i64, Vec<Finding>>> {
         let mut statement = self.connection.prepare(
-            "SELECT device, detector, score, threshold, at, at_attempt, took, within FROM findings \
-             WHERE at >= ?1 AND at < ?2 ORDER BY id",
+            "SELECT device, detector, score, threshold, at, at_attempt, took, within, new_groups, \
+             mail_lookups, pace, normal_per_day FROM findings WHERE at >= ?1 AND at < ?2 ORDER BY id",
         )?;
         let micros = |time: Option<Timestamp>, open| time.map_or(open, Timestamp::as_micros);
         let mut rows = statement.query(params![
@@ -407,6 +407,12 @@ impl<'a> Reading<'a> {
                 at_attempt: number(row, 5)?,
                 took: Duration::from_micros(number(row, 6)?),
                 within: Duration::from_micros(number(row, 7)?),
+                new_groups: row.get(8)?,
+                mail_lookups: row.get(9)?,
+                pace: row
+                    .get::<_, Option<String>>(10)?
+                    .and_then(|pace| Pace::named(&pace)),
+                normal_per_day: row.get(11)?,
             };
             if self.asked.ports.is_empty() {
                 let state = FixedState::with_seed(self.asked.seed);

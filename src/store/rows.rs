@@ -301,8 +301,9 @@ fn write_findings(
     devices: &[i64],
 ) -> rusqlite::Result<()> {
     let mut findings = transaction.prepare_cached(
-        "INSERT INTO findings (device, detector, score, threshold, at, at_attempt, took, within) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO findings (device, detector, score, threshold, at, at_attempt, took, within, \
+         new_groups, mail_lookups, pace, normal_per_day) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?;
     for (place, finding) in &changes.findings {
         findings.execute(params![
@@ -313,7 +314,11 @@ fn write_findings(
             finding.at.as_micros(),
             integer(finding.at_attempt),
             micros(finding.took),
-            micros(finding.within)
+            micros(finding.within),
+            finding.new_groups,
+            finding.mail_lookups,
+            finding.pace.map(|pace| pace.to_string()),
+            finding.normal_per_day,
         ])?;
     }
     Ok(())

@@ -11,7 +11,7 @@ use sha1::{Digest, Sha1};
 
 use super::{Report, told};
 use crate::engine::{Device, Effect, Engine, because_of};
-use crate::model::{DeviceId, Finding, Notice, Observation, Timestamp, Tuple};
+use crate::model::{Confidence, DeviceId, Finding, Notice, Observation, Timestamp, Tuple};
 use crate::settings::flags::watch::EventKind;
 
 /// The schema's name.
@@ -117,6 +117,7 @@ struct EventFinding {
     score: f64,
     threshold: f64,
     at_attempt: u64,
+    confidence: Confidence,
     because: String,
 }
 
@@ -337,6 +338,7 @@ impl EventFinding {
             score: finding.score,
             threshold: finding.threshold,
             at_attempt: finding.at_attempt,
+            confidence: finding.detector.confidence(),
             because: because_of(device, finding),
         }
     }

@@ -215,7 +215,7 @@ fn row<'a>(device: &Device, has_outcomes: bool, engine: &Engine, zone: &TimeZone
     let style = match device.verdict() {
         Verdict::Infected => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
         Verdict::Suspicious => Style::new().fg(Color::Yellow),
-        Verdict::Normal => Style::new(),
+        Verdict::Normal | Verdict::Allowed => Style::new(),
     };
     let destinations = device.destinations();
     let outcomes = device.outcomes();

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::notes::Notes;
 use crate::engine::{self, Engine, Facts, OutcomeCounts, SourceHealth, Spoofer};
 use crate::model::{
-    Clock, Direction, Finding, Mac, Outcome, Scope, SourceName, Timestamp, Verdict,
+    Clock, Confidence, Direction, Finding, Mac, Outcome, Pace, Scope, SourceName, Timestamp,
+    Verdict,
 };
 use crate::settings;
 use crate::source;
@@ -204,6 +205,10 @@ struct ReportFinding {
     threshold: f64,
     at: String,
     at_attempt: u64,
+    confidence: Confidence,
+    new_groups: u32,
+    mail_lookups: u32,
+    pace: Option<Pace>,
 }
 
 #[derive(Debug, Serialize)]
@@ -516,6 +521,10 @@ impl ReportFinding {
             threshold: finding.threshold,
             at: finding.at.to_string(),
             at_attempt: finding.at_attempt,
+            confidence: finding.detector.confidence(),
+            new_groups: finding.new_groups,
+            mail_lookups: finding.mail_lookups,
+            pace: finding.pace,
         }
     }
 }

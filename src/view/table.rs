@@ -331,7 +331,7 @@ fn style(verdict: Verdict) -> Style {
     match verdict {
         Verdict::Infected => AnsiColor::Red.on_default(),
         Verdict::Suspicious => AnsiColor::Yellow.on_default(),
-        Verdict::Normal => Style::new(),
+        Verdict::Normal | Verdict::Allowed => Style::new(),
     }
 }
 
