@@ -204,6 +204,100 @@ fn a_capture_without_packets_is_a_capture() {
     assert_eq!(json(&output)["inputs"][0]["kind"], "pcap");
 }
 
+/// An IPv4 packet of `protocol`; `from_lan` or back to it.
+fn packet(from_lan: bool, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let (lan, server) = ([192, 168, 1, 23], [203, 0, 113, 9]);
+    let ends = if from_lan {
+        [lan, server]
+    } else {
+        [server, lan]
+    };
+    let length = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
+    let mut packet = vec![
+        0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, protocol, 0, 0,
+    ];
+    packet.extend(ends.concat());
+    packet.extend(payload);
+    packet
+}
+
+/// A TCP segment of the connection from `port`.
+fn segment(from_lan: bool, port: u16, flags: u8, sequence: u32, acknowledgment: u32) -> Vec<u8> {
+    let ports = if from_lan { [port, 25] } else { [25, port] };
+    let mut header = ports.map(u16::to_be_bytes).concat();
+    header.extend(sequence.to_be_bytes());
+    header.extend(acknowledgment.to_be_bytes());
+    header.extend([0x50, flags, 0xfa, 0xf0, 0, 0, 0, 0]);
+    packet(from_lan, 6, &header)
+}
+
+/// A capture of IP packets at these seconds.
+fn capture(packets: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    let mut file = 0xa1b2_c3d4_u32.to_le_bytes().to_vec();
+    file.extend([
+        2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 101, 0, 0, 0,
+    ]);
+    for (second, packet) in packets {
+        let length = u32::try_from(packet.len()).unwrap();
+        for number in [1_773_149_673 + second, 0, length, length] {
+            file.extend(number.to_le_bytes());
+        }
+        file.extend(packet);
+    }
+    file
+}
+
+#[test]
+fn a_capture_tells_how_attempts_ended_where_it_holds_both_directions() {
+    const SYN: u8 = 0x02;
+    let syn = |port| segment(true, port, SYN, 7, 0);
+    let unreachable = [&[3, 1, 0, 0, 0, 0, 0, 0], &syn(4003)[..28]].concat();
+    let packets = [
+        (0, syn(4000)),
+        (0, syn(4001)),
+        (0, segment(false, 4001, 0x12, 99, 8)),
+        (0, segment(true, 4001, 0x10, 8, 100)),
+        (1, syn(4002)),
+        (1, segment(false, 4002, 0x14, 0, 8)),
+        (2, syn(4003)),
+        (2, packet(false, 1, &unreachable)),
+        // Answered, by whom nobody answers: its source was forged.
+        (3, syn(4004)),
+        (3, segment(false, 4004, 0x12, 5, 8)),
+        (4, segment(false, 4001, 0x14, 100, 8)),
+        (200, syn(4005)),
+    ];
+    let told = |packets: &[(u32, Vec<u8>)]| {
+        let output = smtpwatch(&["report", "--json", "-"])
+            .write_stdin(capture(packets))
+            .output()
+            .unwrap();
+        let answer = json(&output);
+        let device = &answer["devices"][0];
+        let input = &answer["inputs"][0];
+        assert_eq!(
+            (&input["matched"], &device["attempts"]),
+            (&6.into(), &6.into())
+        );
+        assert_eq!(input["records"], packets.len());
+        let count = |name: &str| device["outcomes"][name].as_u64().unwrap();
+        let names = [
+            "answered",
+            "refused",
+            "unreachable",
+            "unanswered",
+            "unknown",
+        ];
+        (names.map(count), device["completed"].as_u64().unwrap())
+    };
+    assert_eq!(told(&packets), ([2, 1, 1, 1, 1], 1));
+    let one_direction: Vec<_> = packets
+        .into_iter()
+        .filter(|(_, packet)| packet[12] == 192)
+        .collect();
+    assert_eq!(told(&one_direction), ([0, 0, 0, 0, 6], 0));
+}
+
 #[test]
 fn a_capture_that_cannot_be_read_is_not_to_be_trusted() {
     let mut capture = fs::read(CAPTURE).unwrap();

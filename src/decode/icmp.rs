@@ -54,7 +54,7 @@ pub(super) fn quoted_v4(bytes: &[u8]) -> Option<Quote> {
     quoted_syn(source.into(), destination.into(), quoted.get(length..)?)
 }
 
-/// What an ICMPv6 error quotes (RFC 4443, section 3); nothing behind extension headers.
+/// What an error of `ICMPv6` quotes (RFC 4443, section 3); nothing behind extension headers.
 pub(super) fn quoted_v6(bytes: &[u8]) -> Option<Quote> {
     let error = Icmpv6Packet::new(bytes)?;
     let is_no_way = matches!(

@@ -257,7 +257,7 @@ impl Attempts {
         }
         let place = (observation.repeats == 0).then(|| {
             self.evict(now);
-            self.open(hash, observation)
+            self.open(hash, observation, now)
         });
         Seen {
             opens_attempt: true,
@@ -267,7 +267,7 @@ impl Attempts {
         }
     }
 
-    fn open(&mut self, hash: u64, observation: &Observation) -> Place {
+    fn open(&mut self, hash: u64, observation: &Observation, now: Timestamp) -> Place {
         let open = Open::new(observation);
         let place = match self.free.pop() {
             Some(place) => {
@@ -284,7 +284,8 @@ impl Attempts {
         self.places.insert_unique(hash, place, |&place| {
             state.hash_one(open[place as usize].tuple)
         });
-        self.order.push_back((observation.time, place));
+        // A log that is caught up with tells of the past, and what repeats it is read next.
+        self.order.push_back((now.max(observation.time), place));
         Place(place)
     }
 

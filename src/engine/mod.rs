@@ -127,6 +127,16 @@ impl From<Evidence> for Input {
     }
 }
 
+impl Input {
+    /// What a source told; `is_late`: its record came too late to be put in order.
+    pub fn told(evidence: Evidence, is_late: bool) -> Self {
+        match evidence {
+            Evidence::Syn(observation) if is_late => Self::LateSyn(observation),
+            evidence => evidence.into(),
+        }
+    }
+}
+
 /// What follows from an input.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {

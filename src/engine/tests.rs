@@ -271,6 +271,29 @@ fn without_a_time_or_too_late_nothing_is_judged() {
     assert_eq!(engine.totals().late, 50);
 }
 
+/// A log that is read after a pause tells of what was long ago, in the same pieces as it was.
+#[test]
+fn syns_of_long_ago_are_repeated_as_any_are() {
+    let mut engine = Engine::new(Settings::default(), LeaseBook::default(), 7);
+    let repeated: Vec<Observation> = bot(PC, 0, 5).collect();
+    for seconds in [0, 1, 3] {
+        for observation in &repeated {
+            let time = observation.time.plus_micros(seconds * MICROS_PER_SECOND);
+            let now = Timestamp::from_seconds(100_000 + seconds);
+            engine.handle(
+                Input::Syn(Observation {
+                    time,
+                    isn: None,
+                    ..*observation
+                }),
+                now,
+            );
+        }
+    }
+    let totals = engine.totals().direction(Direction::Outbound);
+    assert_eq!((totals.attempts, totals.syns), (5, 15));
+}
+
 #[test]
 fn a_flood_of_forged_sources_is_bounded_and_hides_no_bot() {
     let settings = Settings {

@@ -7,7 +7,7 @@ use super::merge::Merge;
 use super::progress::Progress;
 use crate::attribution::leases::LeaseBook;
 use crate::engine::{self, Engine};
-use crate::model::{Evidence, Timestamp};
+use crate::model::Timestamp;
 use crate::settings::Settings;
 use crate::source::{Input, InputError, Location, Outcome, Pending, Reading, Stream};
 
@@ -71,11 +71,7 @@ impl Offline {
         let mut reached = Timestamp::from_micros(i64::MIN);
         while let Some((evidence, is_late)) = merge.next(&mut open) {
             reached = reached.max(evidence.time());
-            let input = match evidence {
-                Evidence::Syn(observation) if is_late => engine::Input::LateSyn(observation),
-                evidence => evidence.into(),
-            };
-            engine.handle(input, reached);
+            engine.handle(engine::Input::told(evidence, is_late), reached);
         }
         progress.finish();
         let mut outcomes: Vec<Outcome> = merge

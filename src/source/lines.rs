@@ -65,6 +65,11 @@ impl LineFormat {
         format
     }
 
+    /// Whether lines are written when a connection ends, and bear the time at which it began.
+    pub(super) fn is_written_at_the_end(&self) -> bool {
+        matches!(self, Self::Flows(Format::Zeek(_) | Format::Eve))
+    }
+
     /// Takes what `chunk` says about the lines after it.
     fn follow(&mut self, chunk: &Chunk) {
         if let Self::Flows(format @ Format::Zeek(_)) = self {

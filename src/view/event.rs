@@ -27,6 +27,8 @@ struct Event<'a> {
     #[serde(rename = "event_type")]
     kind: &'static str,
     #[serde(flatten)]
+    flow: Option<Flow>,
+    #[serde(flatten)]
     packet: Option<Packet>,
     #[serde(flatten)]
     device: Option<EventDevice>,
@@ -46,22 +48,25 @@ struct Event<'a> {
     report: Option<&'a Report>,
 }
 
+/// Between whom, and where to.
 #[derive(Debug, Serialize)]
-struct Packet {
+struct Flow {
     src_ip: IpAddr,
     src_port: u16,
     dest_ip: IpAddr,
     dest_port: u16,
     proto: &'static str,
+    community_id: String,
+    direction: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Packet {
     #[serde(skip_serializing_if = "String::is_empty")]
     in_iface: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     vlan: Option<[u16; 1]>,
-    community_id: String,
-    /// Of the packet's frame; none where there was none, left out where the event is of no packet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    src_mac: Option<Option<String>>,
-    direction: String,
+    src_mac: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,10 +92,14 @@ struct EventOutcome {
 /// The connection as it is seen outside.
 #[derive(Debug, Serialize)]
 struct Outside {
-    nat_src_ip: IpAddr,
-    nat_src_port: u16,
-    nat_dest_ip: IpAddr,
-    nat_dest_port: u16,
+    #[serde(rename = "nat_src_ip")]
+    source: IpAddr,
+    #[serde(rename = "nat_src_port")]
+    source_port: u16,
+    #[serde(rename = "nat_dest_ip")]
+    destination: IpAddr,
+    #[serde(rename = "nat_dest_port")]
+    destination_port: u16,
 }
 
 /// Of the whole connection, headers included.
@@ -180,7 +189,8 @@ fn event<'a>(effect: &'a Effect, engine: &Engine, now: Timestamp) -> Event<'a> {
             direction,
             observation,
         } => Event {
-            packet: Some(Packet::new(observation, direction.to_string())),
+            flow: Some(Flow::new(&observation.tuple, direction.to_string())),
+            packet: Some(Packet::new(observation)),
             device: EventDevice::new(*device, engine),
             ..Event::of("attempt", now)
         },
@@ -194,7 +204,7 @@ fn event<'a>(effect: &'a Effect, engine: &Engine, now: Timestamp) -> Event<'a> {
             response,
             ..
         } => Event {
-            packet: Some(Packet::of(tuple, direction.to_string())),
+            flow: Some(Flow::new(tuple, direction.to_string())),
             device: EventDevice::new(*device, engine),
             outcome: Some(EventOutcome {
                 outcome: after.to_string(),
@@ -219,7 +229,8 @@ fn event<'a>(effect: &'a Effect, engine: &Engine, now: Timestamp) -> Event<'a> {
             reason,
             is_first,
         } => Event {
-            packet: Some(Packet::new(observation, "spoofed".to_owned())),
+            flow: Some(Flow::new(&observation.tuple, "spoofed".to_owned())),
+            packet: Some(Packet::new(observation)),
             spoof: Some(EventSpoof {
                 reason: reason.to_string(),
                 is_first: *is_first,
@@ -262,29 +273,26 @@ impl Event<'_> {
     }
 }
 
-impl Packet {
-    fn new(observation: &Observation, direction: String) -> Self {
-        Self {
-            in_iface: observation.interface.name(),
-            vlan: observation.vlan.map(|id| [id]),
-            src_mac: Some(observation.mac.map(|mac| mac.to_string())),
-            ..Self::of(&observation.tuple, direction)
-        }
-    }
-
-    /// Of a connection, not of a packet of it.
-    fn of(tuple: &Tuple, direction: String) -> Self {
+impl Flow {
+    fn new(tuple: &Tuple, direction: String) -> Self {
         Self {
             src_ip: tuple.source,
             src_port: tuple.source_port,
             dest_ip: tuple.destination,
             dest_port: tuple.destination_port,
             proto: "TCP",
-            in_iface: String::new(),
-            vlan: None,
             community_id: community_id(tuple),
-            src_mac: None,
             direction,
+        }
+    }
+}
+
+impl Packet {
+    fn new(observation: &Observation) -> Self {
+        Self {
+            in_iface: observation.interface.name(),
+            vlan: observation.vlan.map(|id| [id]),
+            src_mac: observation.mac.map(|mac| mac.to_string()),
         }
     }
 }
@@ -292,10 +300,10 @@ impl Packet {
 impl Outside {
     fn new(tuple: &Tuple) -> Self {
         Self {
-            nat_src_ip: tuple.source,
-            nat_src_port: tuple.source_port,
-            nat_dest_ip: tuple.destination,
-            nat_dest_port: tuple.destination_port,
+            source: tuple.source,
+            source_port: tuple.source_port,
+            destination: tuple.destination,
+            destination_port: tuple.destination_port,
         }
     }
 }

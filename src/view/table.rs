@@ -277,11 +277,13 @@ fn inputs(report: &Report, to: &mut dyn Write) -> io::Result<()> {
 
 fn input_line(input: &Input) -> String {
     if input.is_live {
-        let mut line = format!(
-            "{}: {} to a watched port",
-            terminal(&input.name),
+        // Connection tracking tells of connections, several times each.
+        let records = if input.kind == "conntrack" {
+            format!("{} of connections", plural(input.records, "event"))
+        } else {
             plural(input.records, "SYN")
-        );
+        };
+        let mut line = format!("{}: {records} to a watched port", terminal(&input.name));
         if input.lost > 0 {
             line += &format!("; not seen: {}", grouped(input.lost));
         }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::harness::Lab;
 
 /// Ends a watcher that nobody ended.
-const LONGEST: &str = "120s";
+const LONGEST: &str = "300s";
 const SOON: Duration = Duration::from_secs(15);
 
 /// A `watch` that runs; it is killed with the thread that started it, or where this is dropped.

@@ -9,6 +9,7 @@
 
 mod config;
 mod ends;
+mod follow;
 mod harness;
 mod interfaces;
 mod kernel_log;

@@ -126,8 +126,10 @@ impl Core {
 
     /// Hands in what `source` read.
     pub(super) fn take_batch(&mut self, source: &SourceName, batch: &mut Batch, now: Timestamp) {
-        for evidence in batch.evidence.drain(..) {
-            self.take(Input::from(evidence), now);
+        let mut late = batch.late.iter().peekable();
+        for (place, evidence) in batch.evidence.drain(..).enumerate() {
+            let is_late = late.next_if(|&&late| late == place).is_some();
+            self.take(Input::told(evidence, is_late), now);
         }
         for (kind, events) in batch.lost.drain(..) {
             self.lose(source, kind, events);

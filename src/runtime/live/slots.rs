@@ -98,6 +98,9 @@ impl Slots {
         live.set_wall_offset(core.wall_offset());
         let read = live.read(now, batch);
         slot.has_more = !batch.is_drained;
+        if let Some(position) = &batch.position {
+            self.options.resume(&slot.source, position);
+        }
         core.take_batch(&slot.source, batch, now);
         if let Err(error) = read {
             slot.fail(&error, core, now);
@@ -127,11 +130,13 @@ impl Slots {
         self.all.iter().any(|slot| slot.live.is_none())
     }
 
-    /// Opens again what has failed; to be called at each tick. A capture whose interface goes while
-    /// nothing comes in has an error to tell, which wakes nobody: it is read, too.
+    /// Opens again what has failed, where it stopped; to be called at each tick. A capture whose interface
+    /// goes while nothing comes in has an error to tell, which wakes nobody, and so has a log that
+    /// cannot be looked at any more: they are read, too.
     pub(super) fn retry(&mut self, core: &mut Core, now: Timestamp) {
         for slot in &mut self.all {
-            slot.has_more |= matches!(slot.source, SourceName::Capture(_)) && slot.live.is_some();
+            let may_be_silent = matches!(slot.source, SourceName::Capture(_) | SourceName::File(_));
+            slot.has_more |= may_be_silent && slot.live.is_some();
             if slot.live.is_none()
                 && let Ok(live) = open(&slot.source, &self.options)
             {

@@ -26,6 +26,7 @@ Examples:
   smtpwatch watch --source capture:eth1 --lan 198.51.100.0/24
   smtpwatch watch --format json | jq 'select(.event_type == \"finding\")'"
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Watch {
     /// Where from: auto (the best that works here), nflog, kmsg, journal, conntrack, `file:PATH`, `capture:INTERFACE`;
     /// several count an attempt once [default: auto].
@@ -58,6 +59,9 @@ pub struct Watch {
     /// Where the history is kept; - keeps none [default: /var/lib/smtpwatch].
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Ask no name server what inside addresses are called.
+    #[arg(long)]
+    no_names: bool,
     /// Write everything that the answer depends on to this file, for smtpwatch replay.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -140,6 +144,10 @@ impl Configurable for Watch {
             config.source = it;
         });
         resolved.flag(Key::Mode, self.mode, |config, it| config.mode = it);
+        let reverse_dns = self.no_names.then_some(false);
+        resolved.flag(Key::ReverseDns, reverse_dns, |config, it| {
+            config.reverse_dns = it;
+        });
         resolved.flag(Key::History, self.state_dir.clone(), |config, it| {
             config.history = it;
         });

@@ -47,6 +47,7 @@ const ARGUMENTS: [&str; 9] = [
 
 /// The journal, followed.
 pub(crate) struct Journal {
+    command: Vec<String>,
     running: Running,
     pub(super) text: Text,
     buffer: Vec<u8>,
@@ -84,13 +85,12 @@ enum Start {
 impl Journal {
     /// Follows the journal from `position` on, and without one from now.
     pub(super) fn open(options: &Options, position: Option<&str>) -> Result<Self, LiveError> {
-        Self::with("journalctl", &[], options, position)
+        Self::with(&["journalctl"], options, position)
     }
 
-    /// Follows what `program` with `arguments` before ours gives.
+    /// Follows what `command`, a program and arguments before ours, gives.
     fn with(
-        program: &str,
-        arguments: &[&str],
+        command: &[&str],
         options: &Options,
         position: Option<&str>,
     ) -> Result<Self, LiveError> {
@@ -109,8 +109,10 @@ impl Journal {
                 Start::Now
             }
         };
+        let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
         Ok(Self {
-            running: Running::start(program, arguments, &start)?,
+            running: Running::start(&command, &start)?,
+            command,
             text: Text::new(SOURCE, options),
             buffer: vec![0; STEP],
             begun: 0,
@@ -129,14 +131,18 @@ impl Journal {
         batch.notes.append(&mut self.notes);
         batch.lose(LossKind::Rotated, std::mem::take(&mut self.lost));
         if std::mem::take(&mut self.is_new) {
-            // Until there is an entry, time tells where to go on.
-            batch.position = Some(format!("@{}", self.text.wall(now).as_seconds()));
+            batch.position = Some(self.second(now));
         }
         let most = batch.events.saturating_add(MAX_EVENTS);
         let mut read = 0;
         while read < MAX_BYTES && batch.events < most {
             match self.running.output.read(&mut self.buffer[self.begun..]) {
-                Ok(0) => return Err(self.running.ended()),
+                Ok(0) => match self.running.ended() {
+                    LiveError::JournalEnded { said, .. } if self.is_refused(&said) => {
+                        self.start_anew(&said, now, batch)?;
+                    }
+                    error => return Err(error),
+                },
                 Ok(count) => {
                     read += count;
                     self.lines(self.begun + count, now, batch);
@@ -150,6 +156,36 @@ impl Journal {
             }
         }
         Ok(())
+    }
+
+    /// Whether journalctl, which `said` so at its end, makes nothing of the cursor: with that it would
+    /// end each time. What else ends it may pass.
+    fn is_refused(&self, said: &str) -> bool {
+        self.expected.is_some() && said.contains("cursor")
+    }
+
+    /// Goes on with what comes, and with another place to be kept.
+    fn start_anew(
+        &mut self,
+        said: &str,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<(), LiveError> {
+        self.expected = None;
+        self.running = Running::start(&self.command, &Start::Now)?;
+        batch.position = Some(self.second(now));
+        batch.lose(LossKind::Rotated, 1);
+        batch.notes.push(format!(
+            "journal: journalctl does not know the place up to which it was read ({}); it is read from now on, and \
+             what came since is not (counted as 1 lost)",
+            said.escape_debug()
+        ));
+        Ok(())
+    }
+
+    /// What tells where to go on as long as there is no entry.
+    fn second(&self, now: Timestamp) -> String {
+        format!("@{}", self.text.wall(now).as_seconds())
     }
 
     /// Hands in the lines among the first `end` bytes of the buffer, and keeps the begun one.
@@ -188,7 +224,7 @@ impl Journal {
             );
         }
         let part = lines.into_part();
-        self.text.take(&part, now, batch);
+        self.text.take(&part, false, now, batch);
         if let Some(cursor) = cursor.and_then(|cursor| String::from_utf8(cursor).ok()) {
             batch.position = Some(cursor);
         }
@@ -235,9 +271,10 @@ struct Running {
 
 impl Running {
     #[expect(clippy::disallowed_methods, reason = "this room may start journalctl")]
-    fn start(program: &str, arguments: &[&str], start: &Start) -> Result<Self, LiveError> {
-        let mut command = Command::new(program);
-        command.args(arguments);
+    fn start(command: &[String], start: &Start) -> Result<Self, LiveError> {
+        let mut words = command.iter();
+        let mut command = Command::new(words.next().map_or("journalctl", String::as_str));
+        command.args(words);
         match start {
             Start::Now => command.arg("--lines=0"),
             // Inclusive: whether the entry is there still, only itself can tell.

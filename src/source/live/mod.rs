@@ -8,6 +8,7 @@
 //!
 //! A source belongs to the network namespace of the thread that opens it and has to be read there.
 
+mod begun;
 mod capture;
 mod conntrack;
 mod file;
@@ -73,7 +74,7 @@ pub(crate) enum LiveError {
         cause: std::io::Error,
     },
     /// It is nothing that grows line by line.
-    #[error("{} is {what}, which cannot be followed: `smtpwatch report {}` reads it", .path.display(), .path.display())]
+    #[error("{} is {what}, which cannot be followed: {}", .path.display(), instead(.what, .path))]
     NoLog {
         /// Where it is.
         path: PathBuf,
@@ -126,6 +127,18 @@ fn advice(cause: &std::io::Error) -> &'static str {
     }
 }
 
+/// What [`LiveError::NoLog`] calls systemd's own files.
+const BINARY_JOURNAL: &str = "a journal of systemd's";
+
+/// What to do with `what` is no log that grows.
+fn instead(what: &str, path: &Path) -> String {
+    if what == BINARY_JOURNAL {
+        "--source journal follows it".to_owned()
+    } else {
+        format!("`smtpwatch report {}` reads it", path.display())
+    }
+}
+
 /// What is asked for of a source.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
@@ -140,7 +153,7 @@ pub(crate) struct Options {
     pub(crate) tags: Vec<Vec<u8>>,
     /// The zone of stamps without an offset (text logs).
     pub(crate) zone: Option<TimeZone>,
-    /// How far sources that remember were read by an earlier run ([`Batch::position`]).
+    /// How far sources that remember were read before ([`Batch::position`]).
     pub(crate) resume_at: Vec<(SourceName, String)>,
     /// Whether a new connection is an attempt (connection tracking), and not only an answer to one that
     /// another source has seen.
@@ -148,6 +161,15 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Has `source` go on at `position` when it is opened again.
+    pub(crate) fn resume(&mut self, source: &SourceName, position: &str) {
+        let known = self.resume_at.iter_mut().find(|(name, _)| name == source);
+        match known {
+            Some((_, known)) => position.clone_into(known),
+            None => self.resume_at.push((source.clone(), position.to_owned())),
+        }
+    }
+
     /// How far `source` was read by an earlier run.
     fn position_of(&self, source: &SourceName) -> Option<&str> {
         let mut all = self.resume_at.iter();
@@ -161,6 +183,8 @@ impl Options {
 pub(crate) struct Batch {
     /// SYNs to watched ports and what became of them, in the order in which they arrived.
     pub(crate) evidence: Vec<Evidence>,
+    /// The places in `evidence` of what stands too late in its log to be put in order, ascending.
+    pub(crate) late: Vec<usize>,
     /// Records that arrived, decoded or not: what the counter of the rule that wrote them has
     /// counted, less what was lost.
     pub(crate) events: u64,
@@ -181,6 +205,7 @@ impl Batch {
     /// Empties it.
     pub(crate) fn clear(&mut self) {
         self.evidence.clear();
+        self.late.clear();
         self.lost.clear();
         self.events = 0;
         self.position = None;

@@ -8,14 +8,18 @@ use jiff::tz::TimeZone;
 
 use super::super::dating::Dater;
 use super::super::lines::{LineFormat, Worker};
-use super::super::part::Part;
+use super::super::part::{Part, rule};
+use super::super::reorder::HORIZON_MICROS;
+use super::begun::Begun;
 use super::{Batch, Options};
 use crate::decode::clock::Anchor;
+use crate::decode::flows::eve;
 use crate::decode::kernel_log::{Decoder, Skip};
 use crate::model::{Clock, Evidence, LossKind, MICROS_PER_SECOND, Timestamp};
 use crate::settings::Ports;
 
-/// Records of one log may stand out of order by this much; what comes later still is late.
+/// Records of one log may stand out of order by this much; what comes later still is late. A connection
+/// that is written down when it has ended stands as far behind as it lasted.
 const DISORDER: i64 = 10 * MICROS_PER_SECOND;
 
 /// Decodes and dates the lines of a live source.
@@ -23,8 +27,9 @@ pub(super) struct Text {
     pub(super) worker: Worker,
     dater: Dater,
     wall_offset: i64,
-    /// The latest time handed in.
+    /// The latest time that a stamp gave.
     last: Option<Timestamp>,
+    begun: Begun,
 }
 
 impl Text {
@@ -43,6 +48,7 @@ impl Text {
             dater: Dater::new(Anchor::at_start(Timestamp::default()), zone),
             wall_offset: 0,
             last: None,
+            begun: Begun::new(rule(source, eve::TRANSACTION.as_bytes())),
         }
     }
 
@@ -68,8 +74,15 @@ impl Text {
         self.dater.forget_last_line();
     }
 
-    /// Hands in what was read of the source at `now`.
-    pub(super) fn take(&mut self, part: &Part, now: Timestamp, batch: &mut Batch) {
+    /// Hands in what was read of the source at `now`; `are_connections`: which are written down when they
+    /// have ended.
+    pub(super) fn take(
+        &mut self,
+        part: &Part,
+        are_connections: bool,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) {
         batch.events += part.records;
         // What printk dropped, or journald missed.
         batch.lose(LossKind::Overwritten, part.lost);
@@ -80,44 +93,43 @@ impl Text {
             }
         }
         self.dater.go_on(self.wall(now));
-        let (offset, last) = (self.wall_offset, &mut self.last);
-        self.dater.join(part, |evidence, clock| {
-            batch
-                .evidence
-                .push(placed(evidence, clock, offset, now, last));
+        let (offset, last, begun) = (self.wall_offset, &mut self.last, &mut self.begun);
+        let disorder = if are_connections {
+            HORIZON_MICROS
+        } else {
+            DISORDER
+        };
+        self.dater.join(part, |mut evidence, clock| {
+            let (time, clock) = match clock {
+                Clock::Exact => (evidence.time().plus_micros(-offset), clock),
+                Clock::Approximate | Clock::None => (now, Clock::Approximate),
+            };
+            evidence.set_time(time.min(now));
+            if let Evidence::Syn(observation) = &mut evidence {
+                observation.clock = clock;
+            }
+            if are_connections && !begun.is_new(&evidence) {
+                return;
+            }
+            let is_late = clock == Clock::Exact && is_late(time, now, disorder, last);
+            if is_late && matches!(evidence, Evidence::Syn(_)) {
+                batch.late.push(batch.evidence.len());
+            }
+            batch.evidence.push(evidence);
         });
     }
 }
 
-/// `evidence`, whose stamp is of the time of day, at the time of inputs.
-fn placed(
-    mut evidence: Evidence,
-    clock: Clock,
-    offset: i64,
-    now: Timestamp,
-    last: &mut Option<Timestamp>,
-) -> Evidence {
-    let mut time = match clock {
-        Clock::Exact => evidence.time().plus_micros(-offset).min(now),
-        Clock::Approximate | Clock::None => now,
-    };
-    let mut clock = match clock {
-        Clock::Exact => Clock::Exact,
-        Clock::Approximate | Clock::None => Clock::Approximate,
-    };
-    match *last {
-        // Nobody can tell what it belonged to: it counts, and never scores.
-        Some(last) if last.micros_since(time) > DISORDER => {
-            time = last;
-            clock = Clock::None;
-        }
-        _ => *last = (*last).max(Some(time)),
+/// Whether a record that bears `time` stands by more than `disorder` behind the `last`: nobody can tell
+/// what it belonged to, so it counts and never scores. A stamp of the future says nothing of others.
+fn is_late(time: Timestamp, now: Timestamp, disorder: i64, last: &mut Option<Timestamp>) -> bool {
+    if last.is_some_and(|last| last.micros_since(time) > disorder) {
+        return true;
     }
-    evidence.set_time(time);
-    if let Evidence::Syn(observation) = &mut evidence {
-        observation.clock = clock;
+    if time <= now {
+        *last = (*last).max(Some(time));
     }
-    evidence
+    false
 }
 
 #[cfg(test)]
@@ -133,7 +145,7 @@ mod tests {
             let lines = lines.iter().map(|line| line.as_bytes());
             text.worker.part(lines, &mut format)
         };
-        text.take(&part, now, &mut batch);
+        text.take(&part, false, now, &mut batch);
         batch
     }
 
@@ -189,18 +201,96 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_too_late_never_scores() {
+    fn what_comes_too_late_is_said_to_be() {
         let mut text = text();
         let lines = [
             line("2026-03-10T13:34:30Z"),
             line("2026-03-10T13:34:25Z"),
             line("2026-03-10T13:00:00Z"),
+            // What a clock that was wrong has written makes nothing else late.
+            line("2027-03-10T13:00:00Z"),
+            line("2026-03-10T13:34:22Z"),
         ];
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let batch = taken(&mut text, &lines, NOW);
         assert_eq!(
             times(&batch),
-            [(-3, Clock::Exact), (-8, Clock::Exact), (-3, Clock::None)]
+            [-3, -8, -2073, 0, -11].map(|seconds| (seconds, Clock::Exact))
+        );
+        assert_eq!(batch.late, [2]);
+    }
+
+    /// Seconds before NOW at which attempts of an EVE log are handed in, and which of them are late.
+    fn connections(text: &mut Text, lines: &[String]) -> (Vec<i64>, Vec<usize>) {
+        let mut batch = Batch::default();
+        let mut format = LineFormat::told_by(lines[0].as_bytes());
+        let each = lines.iter().map(String::as_bytes);
+        let part = text.worker.part(each, &mut format);
+        text.take(&part, format.is_written_at_the_end(), NOW, &mut batch);
+        let syns = batch.evidence.iter().filter_map(|evidence| match evidence {
+            Evidence::Syn(syn) => Some(NOW.micros_since(syn.time) / MICROS_PER_SECOND),
+            Evidence::Response(_) => None,
+        });
+        (syns.collect(), batch.late)
+    }
+
+    fn stamp(before: i64) -> String {
+        let time = NOW.plus_micros(-before * MICROS_PER_SECOND).as_micros();
+        jiff::Timestamp::from_microsecond(time)
+            .unwrap()
+            .strftime("%Y-%m-%dT%H:%M:%S.%6f+0000")
+            .to_string()
+    }
+
+    fn transaction(port: u16, at: i64) -> String {
+        format!(
+            r#"{{"timestamp":"{}","event_type":"smtp","src_ip":"192.168.1.23","src_port":{port},"dest_ip":"203.0.113.9","dest_port":25,"proto":"TCP","smtp":{{"helo":"x"}}}}"#,
+            stamp(at)
+        )
+    }
+
+    fn connection(port: u16, from: i64, to: i64) -> String {
+        format!(
+            r#"{{"timestamp":"{}","event_type":"flow","src_ip":"192.168.1.23","src_port":{port},"dest_ip":"203.0.113.9","dest_port":25,"proto":"TCP","flow":{{"start":"{}","end":"{}","state":"closed"}},"tcp":{{"tcp_flags":"1b","tcp_flags_ts":"1b","tcp_flags_tc":"1b","syn":true,"state":"closed"}}}}"#,
+            stamp(to),
+            stamp(from),
+            stamp(to)
+        )
+    }
+
+    #[test]
+    fn a_connection_stands_as_far_behind_as_it_lasted() {
+        let lines = [
+            connection(1, 7000, 6999),
+            connection(2, 3000, 2999),
+            connection(3, 6000, 2998),
+            connection(4, 6700, 2998),
+            connection(5, 2990, 2989),
+        ];
+        assert_eq!(
+            connections(&mut text(), &lines),
+            // Each SYN is followed by what became of it.
+            (vec![7000, 3000, 6000, 6700, 2990], vec![6])
+        );
+    }
+
+    #[test]
+    fn what_was_told_of_a_connection_while_it_lasted_is_told_once() {
+        let lines = [
+            transaction(1, 900),
+            transaction(1, 600),
+            transaction(2, 500),
+            transaction(1, 300),
+            connection(1, 905, 290),
+            // Another between the same ends.
+            transaction(1, 200),
+            connection(2, 501, 190),
+            connection(1, 201, 100),
+            connection(1, 90, 80),
+        ];
+        assert_eq!(
+            connections(&mut text(), &lines),
+            (vec![900, 500, 200, 90], vec![])
         );
     }
 

@@ -303,7 +303,7 @@ fn a_device_is_forgotten_while_the_history_is_written() {
         engine.handle(input, now);
         gatherer.note(&engine, now);
         if engine.totals().observations % 100 == 0 {
-            assert!(writer.submit(gatherer.drain(&engine, now)));
+            writer.submit_in_turn(gatherer.drain(&engine, now));
             sleep(Duration::from_millis(3));
         }
         if engine.totals().observations % 500 == 300 {

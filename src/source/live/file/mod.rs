@@ -34,7 +34,7 @@ use self::position::{Place, Position, Print};
 use self::resume::{Rest, rest_of, whole};
 use self::tail::{Got, Id, Tail, holds};
 use super::text::Text;
-use super::{Batch, LiveError, MAX_EVENTS, Options};
+use super::{BINARY_JOURNAL, Batch, LiveError, MAX_EVENTS, Options};
 use crate::decode::capture;
 use crate::model::{LossKind, MICROS_PER_SECOND, Timestamp};
 use crate::source::compression::Compression;
@@ -614,6 +614,9 @@ impl Follower {
         let length = failing("reading", &self.path, file.read_at(&mut head, 0))?;
         if Compression::of(&head[..length]).is_some() {
             return Err(no_log("compressed"));
+        }
+        if head[..length].starts_with(b"LPKSHHRH") {
+            return Err(no_log(BINARY_JOURNAL));
         }
         if capture::is_capture(&head[..length]) {
             return Err(no_log("a packet capture"));

@@ -7,6 +7,9 @@ use sha1::{Digest, Sha1};
 /// Bytes at a file's start, and before a place in it, that tell it from others.
 pub(super) const TOLD_BY: usize = 1024;
 
+/// Rotated files in a position that is believed, far more than are kept.
+const MAX_PLACES: usize = 64;
+
 /// What some bytes look like: their number and 64 bits of their SHA-1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Print(pub(super) usize, u64);
@@ -59,6 +62,14 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+impl Place {
+    /// Whether there can be such a place at all: what is told by it is read into memory.
+    fn is_possible(&self) -> bool {
+        let before = self.before.0;
+        self.head.0 <= TOLD_BY && before <= TOLD_BY && before as u64 <= self.offset
+    }
+}
+
 /// How far a log was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Position {
@@ -76,8 +87,12 @@ impl Position {
         serde_json::to_string(self).unwrap_or_default()
     }
 
+    /// None where it is nothing that was ever kept.
     pub(super) fn from_text(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+        let position: Self = serde_json::from_str(text).ok()?;
+        let mut places = position.old.iter().chain(&position.current);
+        let is_ours = position.old.len() <= MAX_PLACES && places.all(Place::is_possible);
+        is_ours.then_some(position)
     }
 }
 
@@ -112,6 +127,9 @@ mod tests {
             "[1]",
             "17",
             "{\"old\":[],\"current\":{},\"known\":[]}",
+            // More than any memory holds.
+            r#"{"old":[],"current":{"inode":7,"offset":9,"head":[9007199254740992,1],"before":[9,1]},"known":[]}"#,
+            r#"{"old":[],"current":{"inode":7,"offset":9,"head":[9,1],"before":[10,1]},"known":[]}"#,
         ] {
             assert_eq!(Position::from_text(broken), None, "{broken}");
         }

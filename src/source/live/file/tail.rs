@@ -342,7 +342,7 @@ impl Tail {
         });
         let part = text.worker.part(lines, format);
         self.lines += count;
-        text.take(&part, now, batch);
+        text.take(&part, format.is_written_at_the_end(), now, batch);
     }
 
     fn done_with(&mut self, count: usize) {
