@@ -117,6 +117,8 @@ impl Blob {
 pub(super) struct Details<'a> {
     rest: &'a [u8],
     minute: i64,
+    /// Rows read.
+    count: u64,
 }
 
 impl<'a> Details<'a> {
@@ -125,12 +127,14 @@ impl<'a> Details<'a> {
         Self {
             rest: blob,
             minute: day * DAY,
+            count: 0,
         }
     }
 
-    /// Whether there is something that is no row.
-    pub(super) fn is_damaged(&self) -> bool {
-        !self.rest.is_empty()
+    /// How many of the blob's `rows` could not be read; to be asked at the end.
+    pub(super) fn missing(&self, rows: u64) -> u64 {
+        let missing = rows.saturating_sub(self.count);
+        missing.max(u64::from(!self.rest.is_empty()))
     }
 
     fn read(&self) -> Option<(Detail<'a>, &'a [u8])> {
@@ -184,6 +188,7 @@ impl<'a> Iterator for Details<'a> {
         let (detail, rest) = self.read()?;
         self.rest = rest;
         self.minute = detail.minute;
+        self.count += 1;
         Some(detail)
     }
 }
@@ -395,11 +400,13 @@ mod tests {
                 detail(of(1439), &[7; 200], [-1; 8], i64::MAX),
             ];
             let mut blob = Blob::new(day);
-            rows.iter().for_each(|row| blob.push(row));
+            for row in &rows {
+                blob.push(row);
+            }
             assert_eq!((blob.rows, blob.minute), (4, of(1439)));
             let mut details = Details::new(day, &blob.octets);
             assert_eq!(details.by_ref().collect::<Vec<_>>(), rows);
-            assert!(!details.is_damaged());
+            assert_eq!((details.missing(4), details.missing(6)), (0, 2));
         }
     }
 
@@ -412,14 +419,17 @@ mod tests {
         blob.push(&row);
         for length in 0..=blob.octets.len() {
             let mut details = Details::new(1, &blob.octets[..length]);
-            assert_eq!(details.by_ref().count(), length / whole);
-            assert_eq!(details.is_damaged(), length % whole != 0, "{length}");
+            let count = length / whole;
+            assert_eq!(details.by_ref().count(), count);
+            assert_eq!(details.missing(2), 2 - count as u64, "{length}");
+            let is_cut = length % whole != 0;
+            assert_eq!(details.missing(0), u64::from(is_cut), "{length}");
         }
         for octet in 0..=u8::MAX {
             let noise = [octet; 100];
             let mut details = Details::new(i64::MAX / DAY, &noise);
             let count = details.by_ref().count();
-            assert!(count <= 12 && (details.is_damaged() || count > 0));
+            assert!(count <= 12 && (details.missing(0) > 0 || count > 0));
         }
     }
 

@@ -71,7 +71,7 @@ pub(crate) struct Past {
     /// From when to when watch ran, within the window; the latest last.
     pub(crate) runs: Vec<(Timestamp, Timestamp)>,
     /// The time before which it is told from daily sums, where the window reaches there: of more than a
-    /// day the destinations are a lower bound.
+    /// day the destinations are a lower bound, and so is the peak of a device with several ports.
     pub(crate) summed: Option<Timestamp>,
 }
 

@@ -38,7 +38,7 @@ const VACUUM: u32 = 256;
 /// Something to do, in steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
-    /// Sum up the days before that minute.
+    /// Sum up the days before that minute; [`Task::Summed`] follows at once.
     Sum(i64),
     /// Delete the detail that has been summed up.
     Summed,
@@ -211,7 +211,7 @@ impl Keeper {
         let settled_minute = minute(now.minus(SETTLED)).div_euclid(DAY) * DAY;
         let tasks = [Task::Age(TRANSLATIONS, before(translations))]
             .into_iter()
-            .chain([Task::Translations, Task::Sum(detail_minute), Task::Summed])
+            .chain([Task::Translations, Task::Sum(detail_minute)])
             .chain([Task::Pack(settled_minute)])
             .chain([Task::Minutes(detail_minute), Task::Unseen(detail_minute)])
             .chain(DETAIL.map(|which| Task::Age(which, before(detail))))
@@ -248,7 +248,7 @@ impl Keeper {
         });
         let days = |sql| connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
         if let Some(end) = end {
-            self.tasks.extend([Task::Sum(end), Task::Summed]);
+            self.tasks.push_back(Task::Sum(end));
         } else if self.translations > 1000 {
             let middle = "SELECT last FROM translations ORDER BY last LIMIT 1 OFFSET ?1";
             let offset = i64::try_from(self.translations / 8).unwrap_or(i64::MAX);
@@ -314,6 +314,9 @@ impl Keeper {
         };
         if is_done {
             self.tasks.pop_front();
+            if matches!(task, Task::Sum(_)) {
+                self.tasks.push_front(Task::Summed);
+            }
         }
         Ok(())
     }
@@ -330,7 +333,8 @@ impl Keeper {
                         return Ok(false);
                     }
                     // From here on what comes late goes into the sums: all detail is among the blobs.
-                    Summing::new(oldest.div_euclid(DAY), (self.summed, end), &self.hasher)
+                    let (day, minutes) = (oldest.div_euclid(DAY), (self.summed, end));
+                    Summing::new(connection, day, minutes, &self.hasher)?
                 }
                 _ => {
                     // Nothing is left of before, so all of it counts by day.
@@ -346,11 +350,16 @@ impl Keeper {
             self.summing = Some(summing);
             return Ok(false);
         }
-        self.summed = in_transaction(connection, |transaction| {
-            summing.write(transaction)?;
-            set_mark(transaction, SUMMED, summing.until())?;
-            Ok(summing.until())
+        let is_written = in_transaction(connection, |transaction| {
+            let is_written = summing.write(transaction)?;
+            if is_written {
+                set_mark(transaction, SUMMED, summing.until())?;
+            }
+            Ok(is_written)
         })?;
+        if is_written {
+            self.summed = summing.until();
+        }
         Ok(false)
     }
 }

@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use super::changes::{
     AttemptKey, Changes, DAY, Identity, Row, Sighting, Tally, Translation, Unseen,
 };
-use super::sums::{DayKey, DaySum, add_day};
+use super::sums::{DayKey, DaySum, add_day, data_version};
 use crate::model::{Interface, MICROS_PER_SECOND, Timestamp};
 
 /// Devices whose row is remembered, so that what has not changed is not written.
@@ -24,7 +24,7 @@ pub(super) struct Known {
     /// Row and hash, by key.
     devices: HashMap<String, (i64, u64)>,
     hasher: RandomState,
-    /// `PRAGMA data_version`: another one after each change that somebody else made.
+    /// The file's [`data_version`].
     version: i64,
 }
 
@@ -44,8 +44,7 @@ impl Known {
 
     /// Forgets it where somebody else has changed the file.
     pub(super) fn refresh(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let version =
-            transaction.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0))?;
+        let version = data_version(transaction)?;
         if version != self.version {
             self.clear();
             self.version = version;

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use foldhash::quality::FixedState;
 use rusqlite::{Connection, Row, Transaction, params, params_from_iter};
 
-use super::changes::{self, AttemptKey, DAY, Ended, Tally};
+use super::changes::{self, AttemptKey, DAY, Ended, HISTORY, Tally, Unseen};
 use super::packed::{Detail, Details, Minutes};
 use super::retention::{mark, set_mark};
-use super::rows::{address, integer};
+use super::rows::{address, integer, write_unseen};
 use super::tables::BLOCKS;
 use crate::engine::Destinations;
 
@@ -194,6 +194,10 @@ pub(super) struct Summing {
     /// Destinations told apart of it.
     destinations: usize,
     sums: Vec<(DayKey, DaySum)>,
+    /// Rows that could not be read, of blobs that go when this is written.
+    missing: u64,
+    /// The state of the file as somebody else left it when reading began.
+    version: i64,
 }
 
 /// What was read of a device.
@@ -207,8 +211,13 @@ struct Part {
 
 impl Summing {
     /// Of the minutes of `day` from the first of `minutes` up to the second.
-    pub(super) fn new(day: i64, minutes: (i64, i64), hasher: &FixedState) -> Self {
-        Self {
+    pub(super) fn new(
+        connection: &Connection,
+        day: i64,
+        minutes: (i64, i64),
+        hasher: &FixedState,
+    ) -> rusqlite::Result<Self> {
+        Ok(Self {
             day,
             minutes,
             hasher: hasher.clone(),
@@ -216,7 +225,9 @@ impl Summing {
             parts: HashMap::new(),
             destinations: 0,
             sums: Vec::new(),
-        }
+            missing: 0,
+            version: data_version(connection)?,
+        })
     }
 
     /// The minute before which all is summed up when it has been written.
@@ -227,12 +238,13 @@ impl Summing {
     /// Reads on; answers whether that was all.
     pub(super) fn read(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
         let mut statement = connection.prepare_cached(
-            "SELECT device, part, details FROM packed WHERE day = ?1 AND (device, part) > (?2, ?3) \
-             ORDER BY device, part",
+            "SELECT device, part, until, rows, details FROM packed \
+             WHERE day = ?1 AND (device, part) > (?2, ?3) AND until > ?4 ORDER BY device, part",
         )?;
-        let mut rows = statement.query(params![self.day, self.cursor.0, self.cursor.1])?;
-        let mut count = 0;
-        while count < STEP {
+        let (device, part) = self.cursor;
+        let mut rows = statement.query(params![self.day, device, part, self.minutes.0])?;
+        let mut read = 0;
+        while read < STEP {
             let Some(row) = rows.next()? else {
                 self.end_device();
                 return Ok(true);
@@ -242,11 +254,15 @@ impl Summing {
                 self.end_device();
             }
             self.cursor = cursor;
-            for detail in Details::new(self.day, row.get_ref(2)?.as_blob()?) {
-                count += 1;
+            let mut details = Details::new(self.day, row.get_ref(4)?.as_blob()?);
+            for detail in details.by_ref() {
+                read += 1;
                 if (self.minutes.0..self.minutes.1).contains(&detail.minute) {
                     self.add(&detail);
                 }
+            }
+            if row.get::<_, i64>(2)? <= self.minutes.1 {
+                self.missing += details.missing(count(row, 3)?);
             }
         }
         Ok(false)
@@ -300,13 +316,31 @@ impl Summing {
         self.destinations = 0;
     }
 
-    /// Adds what was read to the sums.
-    pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    /// Adds what was read to the sums. Answers false, and adds nothing, where somebody else has changed
+    /// the file meanwhile: a device may have been forgotten, and its row be another's.
+    pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
+        if data_version(transaction)? != self.version {
+            return Ok(false);
+        }
         for (key, sum) in &self.sums {
             add_day(transaction, key, sum)?;
         }
-        Ok(())
+        if self.missing > 0 {
+            let unseen = Unseen {
+                minute: self.day * DAY,
+                source: HISTORY.to_owned(),
+                kind: "damaged rows".to_owned(),
+                events: self.missing,
+            };
+            write_unseen(transaction, &unseen)?;
+        }
+        Ok(true)
     }
+}
+
+/// Another number after each change to the file that another connection made.
+pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA data_version", [], |row| row.get(0))
 }
 
 /// The outcomes in a row's columns from `first` on.

@@ -72,11 +72,12 @@ impl Reading<'_> {
     /// Reads what is packed, after what is not: a minute may have attempts in both.
     pub(super) fn read_packed(&mut self) -> rusqlite::Result<()> {
         let mut statement = self.connection.prepare(
-            "SELECT day, device, details FROM packed WHERE day >= ?1 AND day < ?2 ORDER BY day, device, part",
+            "SELECT day, device, rows, details FROM packed WHERE day >= ?1 AND day < ?2 AND until > ?3 \
+             ORDER BY day, device, part",
         )?;
         let (from, to) = self.detail_minutes();
         let ceil = to.saturating_add(DAY - 1).div_euclid(DAY);
-        let mut rows = statement.query(params![from.div_euclid(DAY), ceil])?;
+        let mut rows = statement.query(params![from.div_euclid(DAY), ceil, from])?;
         let mut last = (i64::MIN, i64::MIN);
         let mut minutes = Minutes::default();
         while let Some(row) = rows.next()? {
@@ -85,13 +86,13 @@ impl Reading<'_> {
                 self.end_day(last, &mut minutes);
                 last = (day, device);
             }
-            let mut details = Details::new(day, row.get_ref(2)?.as_blob()?);
+            let mut details = Details::new(day, row.get_ref(3)?.as_blob()?);
             for detail in details.by_ref() {
                 if (from..to).contains(&detail.minute) && self.add(device, &detail).is_some() {
                     minutes.add(detail.minute, detail.tally.attempts);
                 }
             }
-            self.unreadable += u64::from(details.is_damaged());
+            self.unreadable += details.missing(count(row, 2)?);
         }
         self.end_day(last, &mut minutes);
         for sum in self.sums.values_mut() {

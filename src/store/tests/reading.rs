@@ -34,7 +34,7 @@ fn a_year_of_a_thousand_devices_is_read_at_once() {
         writer.submit_in_turn(batch);
     }
     writer.finish();
-    keep(folder.path(), Retention::default(), hours(days * 24 - 1));
+    let step = keep(folder.path(), Retention::default(), hours(days * 24 - 1));
     let wrote = started.elapsed();
     let rows = days * 24 * devices;
     assert_eq!(super::rows(folder.path()), i64::from(rows));
@@ -57,8 +57,8 @@ fn a_year_of_a_thousand_devices_is_read_at_once() {
         .collect();
     took.sort();
     println!(
-        "{rows} rows in batches of {devices}: {} bytes each, written in {wrote:?}; with the sums of {sums} days read in \
-         {took:?}",
+        "{rows} rows in batches of {devices}: {} bytes each, written in {wrote:?}, packed in steps of at most {step:?}; with the \
+         sums of {sums} days read in {took:?}",
         bytes / u64::from(rows)
     );
     let limit = if cfg!(debug_assertions) { 2000 } else { 200 };
