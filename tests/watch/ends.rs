@@ -110,7 +110,7 @@ fn who_does_not_read_holds_nothing_up() {
     let start = now();
     let ended = watch.end(Signal::SIGTERM);
     assert!(
-        start.elapsed() < Duration::from_secs(20),
+        start.elapsed() < Duration::from_secs(30),
         "{:?}",
         start.elapsed()
     );
@@ -142,7 +142,7 @@ fn q_in_a_terminal_gives_it_back() {
     });
     eventually("rules", || !net.firewall().is_empty());
     net.send(0, 30);
-    std::thread::sleep(Duration::from_millis(2500));
+    std::thread::sleep(Duration::from_secs(5));
     script.stdin.as_mut().unwrap().write_all(b"xq").unwrap();
     let status = script.wait().unwrap();
     let shown = shown.join().unwrap();
@@ -195,7 +195,7 @@ fn a_terminal_that_hangs_holds_nothing_up() {
     kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
     assert_eq!(said.next().unwrap().unwrap(), "0");
     assert!(
-        start.elapsed() < Duration::from_secs(10),
+        start.elapsed() < Duration::from_secs(30),
         "{:?}",
         start.elapsed()
     );

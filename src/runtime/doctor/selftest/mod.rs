@@ -28,7 +28,7 @@ use mail::{Mail, SYNS};
 use network::{LAN, MACHINE, Network, WAN_END};
 
 /// How long a packet may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one wait is.
 const NAP_MILLIS: u16 = 50;
 const AS_ROOT: &str = "run it as root: sudo smtpwatch doctor --selftest";
