@@ -13,7 +13,6 @@ use std::os::fd::AsRawFd;
 use super::{files, listed};
 use crate::model::{SourceName, Topology};
 use crate::netfilter::Status;
-use crate::settings::rules::GROUP;
 use crate::source::live::{self, LiveError, Options};
 use crate::sys;
 use crate::sys::capabilities::{Capabilities, Capability};
@@ -74,6 +73,8 @@ enum Group {
 /// What is known of it.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
+    /// The NFLOG group of the rules.
+    number: u16,
     group: Group,
     /// Whether /dev/kmsg can be read, else why not.
     ring: Result<(), String>,
@@ -95,11 +96,13 @@ impl Facts {
         topology: &Topology,
         rights: Option<Capabilities>,
         status: Option<&Status>,
+        number: u16,
     ) -> Self {
         let on = |name: &str| files::is_on(&format!("net/netfilter/{name}"));
         // Told to whoever listens: 2 is on demand, and 0 never.
         let events = on("nf_conntrack_events");
         Self {
+            number,
             group: group(status),
             ring: ring(),
             // The setting that lets other namespaces log is the first namespace's alone.
@@ -138,15 +141,19 @@ impl Facts {
 
     fn nflog(&self) -> Check {
         const ID: &str = "sources.nflog";
+        let number = self.number;
         match &self.group {
-            Group::Free => Check::ok(ID, format!("NFLOG works, group {GROUP} is free")),
+            Group::Free => Check::ok(ID, format!("NFLOG works, group {number} is free")),
             Group::Taken(by, true) => {
-                Check::ok(ID, format!("NFLOG works, group {GROUP} is read by {by}"))
+                Check::ok(ID, format!("NFLOG works, group {number} is read by {by}"))
             }
             Group::Taken(by, false) => Check::warn(
                 ID,
-                format!("NFLOG group {GROUP} is taken by {by}"),
-                "stop that program, or use another group: smtpwatch watch --group 26",
+                format!("NFLOG group {number} is taken by {by}"),
+                format!(
+                    "stop that program, or use another group: smtpwatch watch --group {}",
+                    number.wrapping_add(1)
+                ),
             ),
             Group::NotPermitted => Check::warn(
                 ID,
@@ -298,6 +305,7 @@ mod tests {
 
     fn good() -> Facts {
         Facts {
+            number: 25,
             group: Group::Free,
             ring: Ok(()),
             logs_here: true,
