@@ -511,7 +511,9 @@ fn a_log_that_cannot_be_read_is_not_to_be_trusted() {
     assert_eq!(output.status.code(), Some(4), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("2 lines cannot be read as connections, and 1 can"),
+        said.contains(
+            "lines that cannot be read as connections: 2 (not the fields of a connection 2), that can: 1;"
+        ),
         "{said}"
     );
 }
