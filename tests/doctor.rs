@@ -263,6 +263,38 @@ fn mail_that_is_blocked_already_is_told() {
     );
 }
 
+/// Without NAT and without a rule that asks for the state of connections the kernel tracks none, and neither do our
+/// own rules have it do so; the rule that is advised does.
+#[test]
+fn a_gateway_that_tracks_no_connections_is_told() {
+    let gateway = Gateway::new();
+    gateway.shell("nft flush ruleset");
+    gateway.nft(
+        "table inet mine { chain passing { type filter hook forward priority 0; tcp dport 445 drop; }; }",
+    );
+    gateway.shell(&format!("{SMTPWATCH} rules install --config /dev/null"));
+    let diagnosis = gateway.diagnosis();
+    let found = diagnosis.is("sources.conntrack", "warn");
+    assert!(found.contains("the kernel tracks none here"), "{found}");
+    let advice = diagnosis.check("sources.conntrack")["advice"]
+        .as_str()
+        .unwrap();
+    let (_, advised) = advice.split_once("starts it: ").unwrap();
+    let (command, _) = advised.split_once("; or watch").unwrap();
+    gateway.shell(command);
+    gateway.diagnosis().is("sources.conntrack", "ok");
+    gateway.shell("nft delete table inet track");
+    gateway.diagnosis().is("sources.conntrack", "warn");
+    for kind in ["nft", "legacy"] {
+        let rule =
+            "FORWARD -m comment --comment x -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+        gateway.shell(&format!("iptables-{kind} -A {rule}"));
+        gateway.diagnosis().is("sources.conntrack", "ok");
+        gateway.shell(&format!("iptables-{kind} -D {rule}"));
+        gateway.diagnosis().is("sources.conntrack", "warn");
+    }
+}
+
 /// The doctor looks at what a watch with the same configuration would use.
 #[test]
 fn a_configuration_says_what_is_looked_at() {
