@@ -14,24 +14,16 @@ use super::*;
 use crate::model::{DeviceKey, Interface, MICROS_PER_SECOND, RuleId, Scope, Tuple, Verdict};
 
 fn syn(seconds: i64, source: &str, source_port: u16, destination: &str) -> Observation {
-    Observation {
-        time: Timestamp::from_seconds(seconds),
-        clock: Clock::Exact,
-        rule: RuleId(1),
-        tuple: Tuple {
+    Observation::new(
+        Timestamp::from_seconds(seconds),
+        RuleId(1),
+        Tuple {
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
             source_port,
             destination_port: 25,
         },
-        isn: None,
-        ip_id: None,
-        mac: None,
-        interface: Interface::default(),
-        ttl: None,
-        vlan: None,
-        repeats: 0,
-    }
+    )
 }
 
 fn run(settings: Settings, observations: impl IntoIterator<Item = Observation>) -> Engine {

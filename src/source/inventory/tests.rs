@@ -437,7 +437,7 @@ fn a_lease_file_that_is_named_must_be_there() {
     };
     let error = Inventory::open(&options).err().unwrap().to_string();
     assert!(
-        error.starts_with("/nonexistent/leases: cannot be read"),
+        error.starts_with("/nonexistent/leases: leases cannot be read: No such file"),
         "{error}"
     );
 }
