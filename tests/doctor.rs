@@ -524,6 +524,7 @@ fn the_self_test_proves_it_and_leaves_nothing() {
         "selftest.nft.syn",
         "selftest.iptables.syn",
         "selftest.counter",
+        "selftest.conntrack",
     ] {
         assert!(diagnosis.check(id)["millis"].is_number());
         diagnosis.is(id, "ok");
