@@ -425,13 +425,16 @@ impl Thread {
     /// that may do.
     fn make_room(&mut self, failure: &Failure) -> bool {
         let is_full = matches!(failure, Failure::Sqlite(error) if schema::is_full(error));
-        if !is_full || !self.is_at_its_limit() {
+        if !is_full {
             return false;
         }
         let whole = self.portion.min(self.pending.len());
         self.portion = (whole / 2).max(1);
         let mut may_do = self.portion < whole;
-        let at = self.pending.back().map_or(self.started, |last| last.at);
+        if !self.is_at_its_limit() {
+            return may_do;
+        }
+        let at = self.last_of_portion();
         for _ in 0..RELIEF {
             let looked = self
                 .connection
@@ -451,6 +454,12 @@ impl Thread {
 
     fn path(&self) -> PathBuf {
         self.folder.join(FILE)
+    }
+
+    /// The time of the last batch that the next transaction takes.
+    fn last_of_portion(&self) -> Timestamp {
+        let last = self.portion.min(self.pending.len()).checked_sub(1);
+        last.map_or(self.started, |last| self.pending[last].at)
     }
 
     fn open(&mut self, now: Timestamp) -> Result<(), StoreError> {
@@ -473,7 +482,7 @@ impl Thread {
 
     /// Writes the next part of what waits in one transaction; answers up to which time that was.
     fn write(&mut self) -> Result<Timestamp, Failure> {
-        let at = self.pending.back().map_or(self.started, |last| last.at);
+        let at = self.last_of_portion();
         if self.connection.is_none() {
             self.open(at).map_err(Failure::Store)?;
         }
