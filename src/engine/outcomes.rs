@@ -137,20 +137,23 @@ impl Early {
 
     /// Those between these two, which wait no longer.
     fn take(&mut self, tuple: &Tuple) -> Vec<Response> {
-        if self.waiting.is_empty() {
-            return Vec::new();
-        }
         let waiting = self.waiting.remove(tuple);
         waiting.map_or(Vec::new(), |waiting| waiting.responses)
     }
 
+    /// Whether the first have waited long enough.
+    #[inline]
+    fn is_due(&self, now: Timestamp) -> bool {
+        let first = self.order.front();
+        first.is_some_and(|(since, _)| now.micros_since(*since) > EARLY)
+    }
+
     /// The first that have waited long enough; none where none have.
     fn overdue(&mut self, now: Timestamp) -> Option<Vec<Response>> {
-        let &(since, tuple) = self.order.front()?;
-        if now.micros_since(since) <= EARLY {
+        if !self.is_due(now) {
             return None;
         }
-        self.order.pop_front();
+        let (since, tuple) = self.order.pop_front()?;
         Some(self.remove((since, tuple)))
     }
 
@@ -232,8 +235,17 @@ fn tells(source: &SourceName) -> bool {
 }
 
 impl Engine {
-    /// Time has come to `now`: what waited long enough is settled.
+    /// Time has come to `now`: what waited long enough is settled. Every input asks, and hardly ever
+    /// is there anything.
+    #[inline]
     pub(super) fn settle(&mut self, now: Timestamp) {
+        if self.early.is_due(now) || self.attempts.is_due(now) {
+            self.settle_due(now);
+        }
+    }
+
+    #[cold]
+    fn settle_due(&mut self, now: Timestamp) {
         while let Some(responses) = self.early.overdue(now) {
             // Where the attempt that they waited for did not come, they speak of the one before.
             for response in responses {
@@ -267,7 +279,11 @@ impl Engine {
     }
 
     /// Hands the attempt that `observation` has opened what was told of it before.
+    #[inline]
     pub(super) fn respond_early(&mut self, observation: &Observation, now: Timestamp) {
+        if self.early.waiting.is_empty() {
+            return;
+        }
         for response in self.early.take(&observation.tuple) {
             self.response(&response, now);
         }

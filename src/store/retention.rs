@@ -224,9 +224,10 @@ impl Keeper {
             )])
             .chain([Task::Vacuum]);
         for task in tasks {
-            if !self.tasks.contains(&task) {
-                self.tasks.push_back(task);
-            }
+            // What still waits from the last time is done after what is planned now, not before it: the
+            // detail that is summed up now is to be deleted, too.
+            self.tasks.retain(|waiting| *waiting != task);
+            self.tasks.push_back(task);
         }
     }
 

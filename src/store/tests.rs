@@ -123,7 +123,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Waits for `what` to come true, 10 s at the most.
+/// Waits for `what` to come true, a minute at the most.
 fn wait_for(mut what: impl FnMut() -> bool) -> bool {
     (0..6000).any(|_| {
         sleep(Duration::from_millis(10));

@@ -276,6 +276,30 @@ fn nothing_counts_twice_wherever_it_ends() {
 }
 
 #[test]
+fn detail_is_deleted_of_a_day_that_ends_while_the_last_is_not_done() {
+    let folder = folder();
+    let path = folder.path();
+    let keep_all = Retention {
+        detail: days(300),
+        ..Retention::default()
+    };
+    write(path, keep_all, 0..24 * 5, 4);
+    let mut connection = Connection::open(path.join(FILE)).unwrap();
+    let mut keeper = Keeper::new(retention());
+    keeper.open(&connection).unwrap();
+    keeper.look(&connection, at(5 * DAY - 1)).unwrap();
+    keeper.step(&mut connection).unwrap();
+    keeper.look(&connection, at(5 * DAY + 3600)).unwrap();
+    while keeper.has_tasks() {
+        keeper.step(&mut connection).unwrap();
+    }
+    assert_eq!(
+        total(path, "SELECT min(minute) FROM attempts"),
+        at(3 * DAY + 60).as_seconds() / 60
+    );
+}
+
+#[test]
 fn translations_are_bounded_and_the_oldest_are_counted() {
     let folder = folder();
     let writer = Writer::start_with(
