@@ -13,7 +13,7 @@ use super::sums::{count, ended};
 use crate::model::{MICROS_PER_SECOND, Timestamp};
 
 /// Rows that are packed in a step.
-const STEP: u32 = 32_768;
+const STEP: u32 = 8_192;
 /// Rows of a blob: it is read, and deleted, at once.
 const MAX_ROWS: u32 = 4096;
 /// Blobs that are deleted in a step.
