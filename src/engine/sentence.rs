@@ -87,6 +87,15 @@ impl Facts {
             );
         }
         sentence += &self.ends();
+        // `novelty` has told of those that count for it.
+        let are_told = deciding(&self.findings).is_some_and(|it| it.mail_lookups > 0);
+        if self.mail_lookups > 0 && !are_told {
+            let _ = write!(
+                sentence,
+                "; asked {} for mail servers",
+                count(self.mail_lookups, "time")
+            );
+        }
         if self.is_shared {
             sentence += "; several machines stand behind it (a NAT or an access point)";
         }
