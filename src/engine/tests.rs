@@ -5,6 +5,7 @@
     clippy::cast_sign_loss
 )]
 
+mod dns;
 mod live;
 mod outcomes;
 

@@ -447,6 +447,8 @@ impl<'a> Reading<'a> {
                 findings,
                 outcomes: outcomes(&sum.ended).of_all(sum.attempts),
                 completed: positive(sum.ended.completed),
+                // Questions are not kept.
+                mail_lookups: 0,
                 bytes: (sum.ended.sent > 0 || sum.ended.received > 0)
                     .then(|| (positive(sum.ended.sent), positive(sum.ended.received))),
             })
