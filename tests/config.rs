@@ -36,6 +36,22 @@ translations = "36h"
 max_size = "1536MiB"
 [names]
 reverse_dns = false
+[detection]
+preset = "strict"
+[detection.fast]
+new_groups_per_day_normal = 3
+new_groups_per_day_infected = 60.5
+false_alarm_years = 99
+free_groups = 0
+[detection.slow]
+new_groups_per_day_normal = 0.25
+new_groups_per_day_infected = 7
+false_alarm_years = 12345
+free_groups = 5
+[detection.lookups]
+questions_per_day_normal = 2
+questions_per_day_infected = 24
+false_alarm_years = 50
 [detection.burst]
 groups = 5
 within = "10m"

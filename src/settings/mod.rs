@@ -12,6 +12,7 @@ pub mod flags;
 pub mod history;
 #[cfg(feature = "gateway")]
 mod parse;
+mod promise;
 #[cfg(feature = "gateway")]
 pub mod reload;
 pub mod rules;
@@ -23,7 +24,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-pub use detection::{Burst, Lookups, Named, Novelty, Pacing, ParseNamedError, Volume};
+pub use detection::{Burst, Lookups, Named, Novelty, Pacing, ParseNamedError, Preset, Volume};
 pub use history::Retention;
 
 use crate::model::{Direction, Mac, Networks, Scope, Timestamp, Tuple};
@@ -238,7 +239,6 @@ impl Limits {
     /// For a run of weeks in little memory.
     pub fn live() -> Self {
         Self {
-            devices: 8_192,
             destinations: 262_144,
             ..Self::default()
         }
