@@ -5,6 +5,7 @@
 
 mod burst;
 mod groups;
+mod smarthosts;
 mod volume;
 mod window;
 
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Finding, Group, Timestamp};
 use crate::settings::Settings;
+
+pub use smarthosts::{Smarthosts, Uses};
 
 use groups::KnownGroups;
 
