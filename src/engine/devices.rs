@@ -9,8 +9,9 @@ use super::DeviceState;
 use super::OutcomeCounts;
 use super::attempts::{Change, Seen};
 use super::destinations::Destinations;
+use super::roles::{Role, RoleEvidence, present};
 use crate::attribution::identity::Identity;
-use crate::detection::{Contact, Detectors};
+use crate::detection::{Contact, Detectors, Smarthosts, Uses};
 use crate::model::{
     DeviceBasis, DeviceId, DeviceKey, Finding, Group, Interface, Mac, Observation, Timestamp,
     Verdict,
@@ -19,6 +20,8 @@ use crate::settings::{Limits, Settings};
 
 /// Addresses that are kept of a device.
 const MAX_ADDRESSES: usize = 16;
+/// Ports that are counted apart for a device; the firewall's rules take no more.
+const MAX_PORTS: usize = 15;
 /// Devices looked at to find the one to forget.
 const EVICTION_SAMPLE: usize = 16;
 
@@ -62,6 +65,14 @@ pub struct Device {
     detectors: Detectors,
     ttls: Ttls,
     names_version: u32,
+    /// Attempts by watched port, each port once.
+    ports: Vec<(u16, u64)>,
+    is_allowed: bool,
+    /// Whether what it is allowed by has changed since that was asked.
+    is_renamed: bool,
+    /// How many of the findings somebody was told of: of those about an allowed device nobody is.
+    told: usize,
+    role: Option<RoleEvidence>,
 }
 
 /// When, where from and on what grounds a device was seen.
@@ -97,12 +108,17 @@ enum Seldom<T> {
 }
 
 impl<T: Copy + PartialEq> Seldom<T> {
-    fn note(&mut self, value: T) {
-        *self = match *self {
-            Self::Unknown => Self::One(value),
-            Self::One(known) if known == value => return,
-            Self::One(_) | Self::Several => Self::Several,
+    /// Notes a record's value; answers whether something else is told from now on.
+    fn note(&mut self, value: T) -> bool {
+        let (now, is_news) = match *self {
+            Self::Unknown => (Self::One(value), true),
+            Self::One(known) => (Self::Several, known != value),
+            Self::Several => (Self::Several, false),
         };
+        if is_news {
+            *self = now;
+        }
+        is_news
     }
 
     fn get(self) -> Option<T> {
@@ -156,7 +172,59 @@ impl Device {
             detectors: Detectors::default(),
             ttls: Ttls::default(),
             names_version: from.names_version,
+            ports: Vec::new(),
+            is_allowed: false,
+            is_renamed: true,
+            told: 0,
+            role: None,
         }
+    }
+
+    /// Whether somebody said that it may send.
+    pub fn is_allowed(&self) -> bool {
+        self.is_allowed
+    }
+
+    /// Its role, where it receives mail from outside.
+    pub fn role(&self) -> Option<Role> {
+        self.role.as_ref()?.role(self.last_seen)
+    }
+
+    /// Its attempts by watched port, in the order of the ports.
+    pub fn ports(&self) -> Vec<(u16, u64)> {
+        let mut ports = self.ports.clone();
+        ports.sort_unstable();
+        ports
+    }
+
+    /// Asks `settings` again whether it may send, where anything that they name it by has changed.
+    #[inline]
+    pub(super) fn allow(&mut self, settings: &Settings) {
+        if self.is_renamed {
+            self.ask_allowance(settings);
+        }
+    }
+
+    fn ask_allowance(&mut self, settings: &Settings) {
+        self.is_renamed = false;
+        self.is_allowed = settings.allows_any() && {
+            let addresses = present(&self.addresses);
+            settings.allows(&addresses, self.mac(), self.hostname.as_deref())
+        };
+    }
+
+    /// What was found and nobody was told of: nothing, while it is allowed.
+    fn tell(&mut self) -> &[Finding] {
+        let from = self.told;
+        if !self.is_allowed {
+            self.told = self.findings.len();
+        }
+        &self.findings[from..self.told]
+    }
+
+    /// Whether the mail services that it uses are those of a clean device, as far as is known.
+    fn is_clean(&self) -> bool {
+        self.findings.is_empty() && !self.is_allowed && !self.is_shared() && !is_loose(self)
     }
 
     /// Whether several machines stand behind its MAC, as the TTLs of its packets tell: a NAT, or an
@@ -194,9 +262,13 @@ impl Device {
         self.interface.get()
     }
 
-    /// What the findings amount to.
+    /// What the findings amount to, unless it is allowed.
     pub fn verdict(&self) -> Verdict {
-        Verdict::of(&self.findings)
+        if self.is_allowed {
+            Verdict::Allowed
+        } else {
+            Verdict::of(&self.findings)
+        }
     }
 
     /// Where its attempts went, in numbers.
@@ -230,19 +302,22 @@ impl Device {
         }
     }
 
-    /// What is to be remembered of it, by the time of day, which is `wall_offset` ahead.
-    pub(super) fn state(&self, wall_offset: i64) -> DeviceState {
-        let state = DeviceState {
+    /// What is to be remembered of it, as far as it knows.
+    pub(super) fn state(&self) -> DeviceState {
+        DeviceState {
             key: self.key,
             findings: self.findings.clone(),
             detectors: self.detectors.clone(),
-        };
-        state.moved(wall_offset)
+            untold: self.findings.len() - self.told,
+            uses: None,
+            role: None,
+        }
     }
 
     /// Goes on with what was known of it in an earlier run.
     fn resume(&mut self, state: DeviceState, from: &Sighting) {
         let state = state.moved(from.wall_offset.saturating_neg());
+        self.told = state.findings.len().saturating_sub(state.untold);
         self.findings = state.findings;
         self.detectors = state.detectors;
         self.detectors.forget_after(from.time);
@@ -268,6 +343,7 @@ impl Device {
                 && self.hostname.as_deref() != Some(name)
             {
                 self.hostname = Some(name.to_owned());
+                self.is_renamed = true;
             }
         }
         if matches!(self.key, DeviceKey::Station(..)) {
@@ -289,7 +365,7 @@ impl Device {
         if let Some(mac) = observation.mac
             && identity.has_own_frames()
         {
-            self.mac.note(mac);
+            self.is_renamed |= self.mac.note(mac);
         }
         let is_newly_shared = match (self.key, observation.ttl) {
             (DeviceKey::Station(..), Some(ttl)) => self.ttls.note(observation.tuple.source, ttl),
@@ -304,6 +380,7 @@ impl Device {
         let is_attempt = seen.opens_attempt && has_packet && !(seen.is_orphan && self.attempts > 0);
         if is_attempt {
             self.attempts += 1;
+            self.count_port(observation.tuple.destination_port);
             self.count_minute(observation.time);
         }
         Counted {
@@ -321,6 +398,16 @@ impl Device {
             self.addresses.remove(0);
         }
         self.addresses.push(address);
+        self.is_renamed = true;
+    }
+
+    fn count_port(&mut self, port: u16) {
+        if let Some((_, attempts)) = self.ports.iter_mut().find(|(known, _)| *known == port) {
+            *attempts += 1;
+        } else if self.ports.len() < MAX_PORTS {
+            self.ports.reserve_exact(1);
+            self.ports.push((port, 1));
+        }
     }
 
     fn count_minute(&mut self, time: Timestamp) {
@@ -401,6 +488,7 @@ pub(super) struct Devices {
     hand: usize,
     destinations: usize,
     evicted: u64,
+    smarthosts: Smarthosts,
 }
 
 impl Devices {
@@ -412,6 +500,7 @@ impl Devices {
             loose: Vec::new(),
             loose_hand: 0,
             limits,
+            smarthosts: Smarthosts::new(state.clone()),
             state,
             hand: 0,
             destinations: 0,
@@ -433,6 +522,49 @@ impl Devices {
                 self.remembered.insert(state.key, state);
             }
         }
+    }
+
+    /// Goes on with the mail services that the device with `key` used before `now`.
+    pub(super) fn remember_uses(&mut self, key: DeviceKey, uses: Uses, now: Timestamp) {
+        self.smarthosts.remember(key, uses, now);
+    }
+
+    /// The mail services that the device with `key` uses.
+    pub(super) fn uses(&self, key: &DeviceKey) -> Option<&Uses> {
+        self.smarthosts.uses(key)
+    }
+
+    /// Whether all are known to use `group`, as clean devices do.
+    #[cfg(test)]
+    pub(super) fn knows(&self, group: Group) -> bool {
+        self.smarthosts.knows(&[group])
+    }
+
+    /// Whether anything was ever found about the device with `key`.
+    pub(super) fn has_findings(&self, key: &DeviceKey) -> bool {
+        let findings = match self.index.get(key) {
+            Some(&place) => Some(&self.places[place].1.findings),
+            None => self.remembered.get(key).map(|state| &state.findings),
+        };
+        findings.is_some_and(|findings| !findings.is_empty())
+    }
+
+    /// Notes that the device with `key` receives mail.
+    pub(super) fn set_role(&mut self, key: &DeviceKey, evidence: Option<RoleEvidence>) {
+        if let Some(&place) = self.index.get(key) {
+            self.places[place].1.role = evidence;
+        }
+    }
+
+    /// Asks `settings`, which are new, who may send; answers what was found about those that no longer
+    /// may.
+    pub(super) fn allow_all(&mut self, settings: &Settings) -> Vec<(DeviceId, Finding)> {
+        let mut released = Vec::new();
+        for (id, device) in &mut self.places {
+            device.ask_allowance(settings);
+            released.extend(device.tell().iter().map(|finding| (*id, *finding)));
+        }
+        released
     }
 
     /// Keeps at most that much from now on; `limits.devices` is as before.
@@ -461,11 +593,13 @@ impl Devices {
         id.0 as usize % self.limits.devices.max(1)
     }
 
-    /// Names the devices without a name that were seen with `address` last.
-    pub(super) fn name(&mut self, address: IpAddr, name: &str) {
+    /// Names the devices without a name that were seen with `address` last; `settings` say whom they
+    /// allow by that name.
+    pub(super) fn name(&mut self, address: IpAddr, name: &str, settings: &Settings) {
         for (_, device) in &mut self.places {
             if device.hostname.is_none() && device.addresses.last() == Some(&address) {
                 device.hostname = Some(name.to_owned());
+                device.ask_allowance(settings);
             }
         }
     }
@@ -596,21 +730,25 @@ impl Devices {
         settings: &Settings,
     ) -> Vec<(DeviceId, Finding)> {
         let (id, device) = &mut self.places[place];
-        let before = device.findings.len();
+        let groups = &[Group::of(observation.tuple.destination)];
         let contact = Contact {
             time: observation.time,
             number: device.attempts,
-            groups: &[Group::of(observation.tuple.destination)],
-            is_smarthost: false,
-            is_against_policy: false,
+            groups,
+            is_smarthost: self.smarthosts.knows(groups),
+            is_against_policy: !settings.mail_servers.is_empty() && !device.is_allowed,
         };
+        let was_clean = device.is_clean();
         device
             .detectors
             .observe(&contact, settings, &mut device.findings);
-        device.findings[before..]
-            .iter()
-            .map(|finding| (*id, *finding))
-            .collect()
+        if device.is_clean() {
+            self.smarthosts.note(device.key, groups, observation.time);
+        } else if was_clean {
+            self.smarthosts.forget(&device.key, observation.time);
+        }
+        let told = device.tell();
+        told.iter().map(|finding| (*id, *finding)).collect()
     }
 }
 

@@ -4,8 +4,11 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Device, Facts};
+use super::{Device, Facts, Role};
 use crate::model::{Detector, Finding, Mac, Outcome};
+
+/// The port that is watched unless others are named.
+pub const SMTP: u16 = 25;
 
 /// What a device is called in a sentence: its last address, and what else names it.
 pub fn called(device: &Device) -> String {
@@ -62,6 +65,7 @@ impl Facts {
             &self.id,
         );
         let mut sentence = match deciding(&self.findings) {
+            _ if self.is_allowed => format!("{name} is allowed to send"),
             Some(finding) => alarm(finding, &name),
             None => format!("{name} stayed below every limit"),
         };
@@ -86,7 +90,11 @@ impl Facts {
                 grouped(self.peak_per_minute)
             );
         }
+        sentence += &self.by_port();
         sentence += &self.ends();
+        if let Some(role) = &self.role {
+            let _ = write!(sentence, "; {role}: looks like a mail server");
+        }
         if self.is_shared {
             sentence += "; several machines stand behind it (a NAT or an access point)";
         }
@@ -95,6 +103,19 @@ impl Facts {
 }
 
 impl Facts {
+    /// Its attempts by port, where there is one beside 25: "; 28 to port 25, 72 to port 587".
+    fn by_port(&self) -> String {
+        if self.ports.iter().all(|(port, _)| *port == SMTP) {
+            return String::new();
+        }
+        let told: Vec<String> = self
+            .ports
+            .iter()
+            .map(|(port, attempts)| format!("{} to port {port}", grouped(*attempts)))
+            .collect();
+        format!("; {}", told.join(", "))
+    }
+
     /// How its attempts ended, as far as is known: "; 8 answered, 2 refused".
     fn ends(&self) -> String {
         let told: Vec<String> = Outcome::ALL[1..]
@@ -152,6 +173,22 @@ fn novelty(finding: &Finding, name: &str, took: &str) -> String {
         finding.score,
         finding.threshold,
     )
+}
+
+/// "receives mail from 5 networks on 3 days".
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at_least = if self.networks < Self::MANY_NETWORKS {
+            ""
+        } else {
+            "at least "
+        };
+        write!(
+            f,
+            "receives mail from {at_least}{} networks on {} days",
+            self.networks, self.days
+        )
+    }
 }
 
 fn count(number: u64, noun: &str) -> String {

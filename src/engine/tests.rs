@@ -7,6 +7,7 @@
 
 mod live;
 mod outcomes;
+mod roles;
 
 use proptest::prelude::*;
 

@@ -16,7 +16,9 @@ use super::retention::{ended, mark};
 use super::rows::address;
 use super::tables::SUMMED;
 use super::{FILE, StoreError, schema};
-use crate::engine::{Count, Destinations, DeviceDestinations, Facts, OutcomeCounts, Totals};
+use crate::engine::{
+    Count, Destinations, DeviceDestinations, Facts, OutcomeCounts, Role, RoleEvidence, Totals,
+};
 use crate::model::{Detector, Direction, Finding, MICROS_PER_SECOND, Notice, Pace, Timestamp};
 use crate::settings::{Ports, Window};
 
@@ -135,6 +137,7 @@ struct Sum {
     /// The minute that is being summed up, and its attempts.
     minute: (i64, u64),
     peak: u64,
+    ports: BTreeMap<u16, u64>,
     destinations: Destinations,
     is_lower_bound: bool,
     /// Most destinations and groups in a day that was summed up.
@@ -151,6 +154,7 @@ impl Sum {
             syns: 0,
             minute: (i64::MIN, 0),
             peak: 0,
+            ports: BTreeMap::new(),
             destinations: Destinations::new(state),
             is_lower_bound: false,
             most: (0, 0),
@@ -308,7 +312,8 @@ impl<'a> Reading<'a> {
         let state = FixedState::with_seed(self.asked.seed);
         while let Some(row) = rows.next()? {
             self.rows += 1;
-            if !self.is_asked(row.get(2)?) {
+            let port = row.get(2)?;
+            if !self.is_asked(port) {
                 continue;
             }
             let (minute, device): (i64, i64) = (row.get(0)?, row.get(1)?);
@@ -326,6 +331,7 @@ impl<'a> Reading<'a> {
             sum.last = sum.last.max(last);
             sum.syns += number(row, 7)?;
             sum.attempts += attempts;
+            *sum.ports.entry(port).or_default() += attempts;
             sum.ended.add(&ended(row, 8)?);
             if sum.minute.0 != minute {
                 sum.minute = (minute, 0);
@@ -354,7 +360,8 @@ impl<'a> Reading<'a> {
         while let Some(row) = rows.next()? {
             self.rows += 1;
             self.has_days = true;
-            if !self.is_asked(row.get(1)?) {
+            let port = row.get(1)?;
+            if !self.is_asked(port) {
                 continue;
             }
             let (first, last) = (time(row.get(2)?), time(row.get(3)?));
@@ -364,7 +371,9 @@ impl<'a> Reading<'a> {
                 .or_insert_with(|| Sum::new(first, last, state.clone()));
             sum.first = sum.first.min(first);
             sum.last = sum.last.max(last);
-            sum.attempts += number(row, 4)?;
+            let attempts = number(row, 4)?;
+            sum.attempts += attempts;
+            *sum.ports.entry(port).or_default() += attempts;
             sum.syns += number(row, 5)?;
             sum.peak = sum.peak.max(number(row, 6)?);
             let count = |column| {
@@ -522,7 +531,9 @@ impl<'a> Reading<'a> {
 
     fn facts(&self, device: i64, sum: &Sum, findings: Vec<Finding>) -> rusqlite::Result<Facts> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT key, mac, hostname, interface, basis, addresses, is_shared FROM devices WHERE id = ?1",
+            "SELECT key, mac, hostname, interface, basis, addresses, is_shared, \
+             iif(json_valid(state), json_extract(state, '$.role'), NULL) \
+             FROM devices LEFT JOIN states ON device = id WHERE id = ?1",
         )?;
         statement.query_row([device], |row| {
             Ok(Facts {
@@ -557,9 +568,23 @@ impl<'a> Reading<'a> {
                 completed: positive(sum.ended.completed),
                 bytes: (sum.ended.sent > 0 || sum.ended.received > 0)
                     .then(|| (positive(sum.ended.sent), positive(sum.ended.received))),
+                ports: sum
+                    .ports
+                    .iter()
+                    .filter(|(_, attempts)| **attempts > 0)
+                    .map(|(port, attempts)| (*port, *attempts))
+                    .collect(),
+                is_allowed: false,
+                role: role(row.get(7)?, sum.last),
             })
         })
     }
+}
+
+/// The role at `now` that evidence in JSON makes.
+pub(super) fn role(evidence: Option<String>, now: Timestamp) -> Option<Role> {
+    let evidence: RoleEvidence = serde_json::from_str(&evidence?).ok()?;
+    evidence.role(now)
 }
 
 fn outcomes(ended: &Ended) -> OutcomeCounts {
