@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::configured::{read, told};
 use super::output::deliver;
 use super::{FAILED, is_broken_pipe, say};
 use crate::runtime::clock;
@@ -16,7 +17,14 @@ pub(super) fn run(flags: &Flags) -> u8 {
         selftest()
     } else {
         let folder = flags.state_dir.as_deref();
-        examine(folder.unwrap_or(Path::new(STATE_DIR)), clock::now())
+        let settings = read(flags)
+            .map(|resolved| resolved.settings())
+            .map_err(|errors| told(&errors).join("; "));
+        examine(
+            folder.unwrap_or(Path::new(STATE_DIR)),
+            settings.as_ref().map_err(String::as_str),
+            clock::now(),
+        )
     };
     let diagnosis = Diagnosis::new(checks, clock::now());
     let format = flags.format();

@@ -13,6 +13,7 @@ mod gateway;
 mod host;
 mod leases;
 mod logs;
+mod roles;
 mod selftest;
 mod sources;
 mod store;
@@ -23,6 +24,7 @@ use crate::engine::Input;
 use crate::model::{Timestamp, Topology};
 use crate::netfilter::{Survey, status, survey};
 use crate::ruleset::Saved;
+use crate::settings::Settings;
 use crate::settings::rules::{BackendChoice, PartialRules};
 use crate::source::inventory::{Inventory, Options};
 use crate::sys::capabilities::Capabilities;
@@ -32,8 +34,13 @@ pub(crate) use selftest::selftest;
 /// Names that are shown of a list.
 const SHOWN: usize = 5;
 
-/// Makes all checks; `folder` is the state directory, `now` the time of day.
-pub(crate) fn examine(folder: &Path, now: Timestamp) -> Vec<Check> {
+/// Makes all checks; `folder` is the state directory, `settings` what the configuration says or why it
+/// cannot be read, `now` the time of day.
+pub(crate) fn examine(
+    folder: &Path,
+    settings: Result<&Settings, &str>,
+    now: Timestamp,
+) -> Vec<Check> {
     let mut checks = Vec::new();
     let rights = Capabilities::of_this_thread().ok();
     let survey = survey();
@@ -55,6 +62,7 @@ pub(crate) fn examine(folder: &Path, now: Timestamp) -> Vec<Check> {
     checks.extend(bypass::Facts::gather(&topology, &survey).judge());
     checks.extend(clock::Facts::gather(now).judge());
     checks.extend(store::Facts::gather(folder).judge());
+    checks.extend(roles::Facts::gather(folder, settings, now).judge());
     checks.extend(host::Facts::gather().judge());
     checks
 }
@@ -138,7 +146,11 @@ mod tests {
     #[test]
     fn each_check_has_a_name_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
-        let checks = examine(folder.path(), Timestamp::from_seconds(1_800_000_000));
+        let checks = examine(
+            folder.path(),
+            Ok(&Settings::default()),
+            Timestamp::from_seconds(1_800_000_000),
+        );
         let mut names: Vec<&str> = statuses(&checks).iter().map(|(id, _)| *id).collect();
         assert!(names.len() > 25, "{names:?}");
         names.sort_unstable();

@@ -1,8 +1,11 @@
 //! The flags of `doctor`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+
+use super::config::{ConfigFile, Configurable};
+use crate::settings::config::Resolved;
 
 /// The flags of `doctor`.
 #[derive(Debug, Args)]
@@ -34,6 +37,9 @@ pub struct Doctor {
     /// Only what is WARN or FAIL; JSON always has everything.
     #[arg(long, short)]
     pub quiet: bool,
+    /// The configuration.
+    #[command(flatten)]
+    config: ConfigFile,
 }
 
 /// How the answer is printed.
@@ -44,6 +50,14 @@ pub enum DoctorFormat {
     Table,
     /// For programs: schema smtpwatch.doctor.v1.
     Json,
+}
+
+impl Configurable for Doctor {
+    fn config_file(&self) -> Option<&Path> {
+        self.config.path()
+    }
+
+    fn lay_over(&self, _: &mut Resolved) {}
 }
 
 impl Doctor {
