@@ -1,5 +1,8 @@
 //! The devices and what each of them did.
 
+mod allowed;
+mod ttls;
+
 use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
@@ -9,14 +12,15 @@ use super::DeviceState;
 use super::OutcomeCounts;
 use super::attempts::{Change, Seen};
 use super::destinations::Destinations;
-use super::roles::{Role, RoleEvidence, present};
+use super::roles::{Role, RoleEvidence};
 use crate::attribution::identity::Identity;
-use crate::detection::{Contact, Detectors, Smarthosts, Uses};
+use crate::detection::{Contact, Detectors, Smarthosts};
 use crate::model::{
     DeviceBasis, DeviceId, DeviceKey, Finding, Group, Interface, Mac, Observation, Timestamp,
     Verdict,
 };
 use crate::settings::{Limits, Settings};
+use ttls::Ttls;
 
 /// Addresses that are kept of a device.
 const MAX_ADDRESSES: usize = 16;
@@ -73,6 +77,8 @@ pub struct Device {
     /// How many of the findings somebody was told of: of those about an allowed device nobody is.
     told: usize,
     role: Option<RoleEvidence>,
+    /// Whether it may be among those that vouch for relays, from an earlier run, too.
+    may_vouch: bool,
 }
 
 /// When, where from and on what grounds a device was seen.
@@ -177,12 +183,8 @@ impl Device {
             is_renamed: true,
             told: 0,
             role: None,
+            may_vouch: true,
         }
-    }
-
-    /// Whether somebody said that it may send.
-    pub fn is_allowed(&self) -> bool {
-        self.is_allowed
     }
 
     /// Its role, where it receives mail from outside.
@@ -195,36 +197,6 @@ impl Device {
         let mut ports = self.ports.clone();
         ports.sort_unstable();
         ports
-    }
-
-    /// Asks `settings` again whether it may send, where anything that they name it by has changed.
-    #[inline]
-    pub(super) fn allow(&mut self, settings: &Settings) {
-        if self.is_renamed {
-            self.ask_allowance(settings);
-        }
-    }
-
-    fn ask_allowance(&mut self, settings: &Settings) {
-        self.is_renamed = false;
-        self.is_allowed = settings.allows_any() && {
-            let addresses = present(&self.addresses);
-            settings.allows(&addresses, self.mac(), self.hostname.as_deref())
-        };
-    }
-
-    /// What was found and nobody was told of: nothing, while it is allowed.
-    fn tell(&mut self) -> &[Finding] {
-        let from = self.told;
-        if !self.is_allowed {
-            self.told = self.findings.len();
-        }
-        &self.findings[from..self.told]
-    }
-
-    /// Whether the mail services that it uses are those of a clean device, as far as is known.
-    fn is_clean(&self) -> bool {
-        self.findings.is_empty() && !self.is_allowed && !self.is_shared() && !is_loose(self)
     }
 
     /// Whether several machines stand behind its MAC, as the TTLs of its packets tell: a NAT, or an
@@ -420,45 +392,6 @@ impl Device {
     }
 }
 
-/// The TTLs that a station's packets arrive with. A system sends with one of a few values, the same
-/// for all its connections; each router on the way takes one off.
-#[derive(Clone, Copy, Debug, Default)]
-struct Ttls {
-    /// Those seen of each family (IPv4, IPv6), one bit each.
-    initial: [u8; 2],
-    is_shared: bool,
-}
-
-impl Ttls {
-    /// What systems send with; 32 and 60 are rare.
-    const INITIAL: [u8; 5] = [32, 60, 64, 128, 255];
-    /// Routers that are believed to be on the way: beyond, it is a trace of the route, or forged.
-    const MAX_HOPS: u8 = 8;
-
-    /// Notes a packet from `address`; answers whether it shows for the first time that several
-    /// machines stand here.
-    fn note(&mut self, address: IpAddr, ttl: u8) -> bool {
-        if self.is_shared {
-            return false;
-        }
-        let seen = &mut self.initial[usize::from(address.is_ipv6())];
-        self.is_shared = match Self::INITIAL.iter().position(|&initial| initial == ttl) {
-            Some(place) => {
-                *seen |= 1 << place;
-                !seen.is_power_of_two()
-            }
-            // A trace of the route counts up to 30.
-            None => {
-                ttl > 30
-                    && Self::INITIAL
-                        .iter()
-                        .any(|&initial| ttl < initial && initial - ttl <= Self::MAX_HOPS)
-            }
-        };
-        self.is_shared
-    }
-}
-
 /// Whether nobody but the packets themselves says that there is such a device. Offline there never is
 /// anybody who could, so there all are alike.
 fn is_loose(device: &Device) -> bool {
@@ -522,49 +455,6 @@ impl Devices {
                 self.remembered.insert(state.key, state);
             }
         }
-    }
-
-    /// Goes on with the mail services that the device with `key` used before `now`.
-    pub(super) fn remember_uses(&mut self, key: DeviceKey, uses: Uses, now: Timestamp) {
-        self.smarthosts.remember(key, uses, now);
-    }
-
-    /// The mail services that the device with `key` uses.
-    pub(super) fn uses(&self, key: &DeviceKey) -> Option<&Uses> {
-        self.smarthosts.uses(key)
-    }
-
-    /// Whether all are known to use `group`, as clean devices do.
-    #[cfg(test)]
-    pub(super) fn knows(&self, group: Group) -> bool {
-        self.smarthosts.knows(&[group])
-    }
-
-    /// Whether anything was ever found about the device with `key`.
-    pub(super) fn has_findings(&self, key: &DeviceKey) -> bool {
-        let findings = match self.index.get(key) {
-            Some(&place) => Some(&self.places[place].1.findings),
-            None => self.remembered.get(key).map(|state| &state.findings),
-        };
-        findings.is_some_and(|findings| !findings.is_empty())
-    }
-
-    /// Notes that the device with `key` receives mail.
-    pub(super) fn set_role(&mut self, key: &DeviceKey, evidence: Option<RoleEvidence>) {
-        if let Some(&place) = self.index.get(key) {
-            self.places[place].1.role = evidence;
-        }
-    }
-
-    /// Asks `settings`, which are new, who may send; answers what was found about those that no longer
-    /// may.
-    pub(super) fn allow_all(&mut self, settings: &Settings) -> Vec<(DeviceId, Finding)> {
-        let mut released = Vec::new();
-        for (id, device) in &mut self.places {
-            device.ask_allowance(settings);
-            released.extend(device.tell().iter().map(|finding| (*id, *finding)));
-        }
-        released
     }
 
     /// Keeps at most that much from now on; `limits.devices` is as before.
@@ -738,13 +628,13 @@ impl Devices {
             is_smarthost: self.smarthosts.knows(groups),
             is_against_policy: !settings.mail_servers.is_empty() && !device.is_allowed,
         };
-        let was_clean = device.is_clean();
         device
             .detectors
             .observe(&contact, settings, &mut device.findings);
         if device.is_clean() {
             self.smarthosts.note(device.key, groups, observation.time);
-        } else if was_clean {
+            device.may_vouch = true;
+        } else if std::mem::take(&mut device.may_vouch) {
             self.smarthosts.forget(&device.key, observation.time);
         }
         let told = device.tell();

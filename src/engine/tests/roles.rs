@@ -289,7 +289,7 @@ fn a_relay_of_two_clean_devices_is_known_to_all() {
             send(&mut engine, [syn(at, printer, 7, MX)].into_iter());
         }
     }
-    assert!(engine.devices.knows(relay));
+    assert!(engine.devices.knows_relay(relay));
     // What they know outlives a restart.
     let ids: Vec<DeviceId> = engine.devices().map(|(id, _)| id).collect();
     let states = ids.iter().map(|id| engine.device_state(*id).unwrap());
@@ -297,10 +297,14 @@ fn a_relay_of_two_clean_devices_is_known_to_all() {
     let mut later = Engine::new(Settings::default(), LeaseBook::default(), 8);
     let now = Timestamp::from_seconds(DAY + 100);
     later.handle(Input::Resume(states), now);
-    assert!(later.devices.knows(relay));
+    assert!(later.devices.knows_relay(relay));
+    // One of them is allowed to do whatever it likes; it vouches for nothing from its next attempt on.
+    later.handle(Input::Settings(Box::new(allowing(PC))), now);
+    send(&mut later, [syn(DAY + 200, PC, 7, MX)].into_iter());
+    assert!(!later.devices.knows_relay(relay));
     // One of them turns out to be a bot.
     send(&mut engine, bot(PC, DAY + 100, 50));
-    assert!(!engine.devices.knows(relay));
+    assert!(!engine.devices.knows_relay(relay));
 }
 
 #[test]
@@ -322,7 +326,11 @@ fn two_bots_with_the_same_targets_make_none_known() {
             send(&mut engine, [syn(at, source, port, &target)].into_iter());
         }
     }
-    let known = (0..100_u8).filter(|&net| engine.devices.knows(Group::of([203, 0, net, 9].into())));
+    let known = (0..100_u8).filter(|&net| {
+        engine
+            .devices
+            .knows_relay(Group::of([203, 0, net, 9].into()))
+    });
     assert_eq!(known.count(), 0);
 }
 
