@@ -55,6 +55,8 @@ pub struct Facts {
     pub is_allowed: bool,
     /// That it receives mail from outside, as a mail server does.
     pub role: Option<Role>,
+    /// Questions for somebody's mail servers (MX); none where answers of the DNS are not seen.
+    pub mail_lookups: u64,
 }
 
 impl Facts {
@@ -118,6 +120,7 @@ impl Device {
             ports: self.ports(),
             is_allowed: self.is_allowed(),
             role: self.role(),
+            mail_lookups: self.mail_lookups,
         }
     }
 

@@ -64,7 +64,8 @@ impl Facts {
             self.addresses.last(),
             &self.id,
         );
-        let mut sentence = match deciding(&self.findings) {
+        let deciding = deciding(&self.findings).filter(|_| !self.is_allowed);
+        let mut sentence = match deciding {
             _ if self.is_allowed => format!("{name} is allowed to send"),
             Some(finding) => alarm(finding, &name),
             None => format!("{name} stayed below every limit"),
@@ -94,6 +95,24 @@ impl Facts {
         sentence += &self.ends();
         if let Some(role) = &self.role {
             let _ = write!(sentence, "; {role}: looks like a mail server");
+        }
+        // `novelty` has told of those that count for it.
+        let are_told = deciding.is_some_and(|finding| finding.mail_lookups > 0);
+        if self.mail_lookups > 0 && !are_told {
+            let _ = write!(
+                sentence,
+                "; asked {} for mail servers",
+                count(self.mail_lookups, "time")
+            );
+        }
+        if let Some(finding) = deciding
+            && finding.detector == Detector::Novelty
+        {
+            let _ = write!(
+                sentence,
+                "; score {:.1} >= {:.1}",
+                finding.score, finding.threshold
+            );
         }
         if self.is_shared {
             sentence += "; several machines stand behind it (a NAT or an access point)";
@@ -167,11 +186,8 @@ fn novelty(finding: &Finding, name: &str, took: &str) -> String {
         ),
     };
     format!(
-        "{name} contacted mail servers in {} it never used before in {took}{lookups} \
-         (limit: about {normal} new a day; score {:.1} >= {:.1})",
-        count(finding.new_groups.into(), "network"),
-        finding.score,
-        finding.threshold,
+        "{name} contacted {} it never used before in {took}{lookups} (limit: about {normal} new a day)",
+        count(finding.new_groups.into(), "mail server"),
     )
 }
 

@@ -9,12 +9,14 @@
 mod changes;
 mod forget;
 mod gather;
+mod packed;
 mod past;
 mod receivers;
 mod resume;
 mod retention;
 mod rows;
 mod schema;
+mod sums;
 mod tables;
 mod who;
 mod writer;

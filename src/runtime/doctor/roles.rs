@@ -1,32 +1,30 @@
 //! Who should be allowed and is not: devices that receive mail as mail servers do.
 
-use std::path::Path;
-
 use super::listed;
 use crate::engine::Receiver;
 use crate::model::Timestamp;
 use crate::settings::Settings;
+use crate::settings::config::Resolved;
 use crate::store::receivers;
 use crate::view::{Check, Proposal, proposed};
 
 /// What is known of them.
 #[derive(Debug)]
-pub(super) struct Facts<'a> {
-    /// What the configuration says, else why it cannot be read.
-    settings: Result<&'a Settings, &'a str>,
+pub(super) struct Facts {
+    settings: Settings,
     /// Those that the history knows, else why it cannot be read.
     receivers: Result<Vec<Receiver>, String>,
 }
 
-impl<'a> Facts<'a> {
-    pub(super) fn gather(
-        folder: &Path,
-        settings: Result<&'a Settings, &'a str>,
-        now: Timestamp,
-    ) -> Self {
+impl Facts {
+    /// As the history knows them that `config` names.
+    pub(super) fn gather(config: &Resolved, now: Timestamp) -> Self {
+        let receivers = config
+            .state_dir()
+            .map_or(Ok(Vec::new()), |folder| receivers(folder, now));
         Self {
-            settings,
-            receivers: receivers(folder, now).map_err(|error| error.to_string()),
+            settings: config.settings(),
+            receivers: receivers.map_err(|error| error.to_string()),
         }
     }
 
@@ -36,16 +34,7 @@ impl<'a> Facts<'a> {
 
     fn mail_servers(self) -> Check {
         const ID: &str = "roles.mail_servers";
-        let settings = match self.settings {
-            Ok(settings) => settings,
-            Err(why) => {
-                return Check::warn(
-                    ID,
-                    format!("whom the configuration allows cannot be told: {why}"),
-                    "smtpwatch config check tells all that is wrong with it",
-                );
-            }
-        };
+        let settings = &self.settings;
         let receivers = match self.receivers {
             Ok(receivers) => receivers,
             Err(why) => {
@@ -102,8 +91,8 @@ mod tests {
 
     #[test]
     fn who_receives_mail_is_to_be_allowed() {
-        let open = Settings::default();
-        let allowing = Settings {
+        let open = Settings::default;
+        let allowing = || Settings {
             allow: vec!["10.0.0.0/24".parse().unwrap()],
             ..Settings::default()
         };
@@ -115,11 +104,10 @@ mod tests {
             let checks = facts.judge();
             (status(&checks, "roles.mail_servers"), checks)
         };
-        assert_eq!(judged(Ok(&open), Ok(Vec::new())).0, Fine);
-        assert_eq!(judged(Ok(&allowing), Ok(vec![receiver()])).0, Fine);
-        assert_eq!(judged(Err("x"), Ok(Vec::new())).0, Warn);
-        assert_eq!(judged(Ok(&open), Err("x".to_owned())).0, Warn);
-        let (found, checks) = judged(Ok(&open), Ok(vec![receiver()]));
+        assert_eq!(judged(open(), Ok(Vec::new())).0, Fine);
+        assert_eq!(judged(allowing(), Ok(vec![receiver()])).0, Fine);
+        assert_eq!(judged(open(), Err("x".to_owned())).0, Warn);
+        let (found, checks) = judged(open(), Ok(vec![receiver()]));
         assert_eq!(found, Warn);
         let line = "allow = [\"10.0.0.7\"]   # in [network] of /etc/smtpwatch/smtpwatch.toml";
         assert!(checks[0].advice.contains(line), "{checks:?}");
