@@ -20,6 +20,7 @@ use crate::model::{
     Verdict,
 };
 use crate::settings::{Limits, Settings};
+use allowed::Allowance;
 use ttls::Ttls;
 
 /// Addresses that are kept of a device.
@@ -73,14 +74,8 @@ pub struct Device {
     names_version: u32,
     /// Attempts by watched port, each port once.
     ports: Vec<(u16, u64)>,
-    is_allowed: bool,
-    /// Whether what it is allowed by has changed since that was asked.
-    is_renamed: bool,
-    /// How many of the findings somebody was told of: of those about an allowed device nobody is.
-    told: usize,
+    allowance: Allowance,
     role: Option<RoleEvidence>,
-    /// Whether it may be among those that vouch for relays, from an earlier run, too.
-    may_vouch: bool,
 }
 
 /// When, where from and on what grounds a device was seen.
@@ -182,11 +177,8 @@ impl Device {
             ttls: Ttls::default(),
             names_version: from.names_version,
             ports: Vec::new(),
-            is_allowed: false,
-            is_renamed: true,
-            told: 0,
+            allowance: Allowance::default(),
             role: None,
-            may_vouch: true,
         }
     }
 
@@ -239,7 +231,7 @@ impl Device {
 
     /// What the findings amount to, unless it is allowed.
     pub fn verdict(&self) -> Verdict {
-        if self.is_allowed {
+        if self.allowance.is_allowed {
             Verdict::Allowed
         } else {
             Verdict::of(&self.findings)
@@ -288,7 +280,7 @@ impl Device {
             key: self.key,
             findings: self.findings.clone(),
             detectors: self.detectors.clone(),
-            untold: self.findings.len() - self.told,
+            untold: self.findings.len().saturating_sub(self.allowance.told),
             uses: None,
             role: None,
         }
@@ -297,7 +289,7 @@ impl Device {
     /// Goes on with what was known of it in an earlier run.
     fn resume(&mut self, state: DeviceState, from: &Sighting) {
         let state = state.moved(from.wall_offset.saturating_neg());
-        self.told = state.findings.len().saturating_sub(state.untold);
+        self.allowance.told = state.findings.len().saturating_sub(state.untold);
         self.findings = state.findings;
         self.detectors = state.detectors;
         self.detectors.forget_after(from.time);
@@ -323,7 +315,7 @@ impl Device {
                 && self.hostname.as_deref() != Some(name)
             {
                 self.hostname = Some(name.to_owned());
-                self.is_renamed = true;
+                self.allowance.is_renamed = true;
             }
         }
         if matches!(self.key, DeviceKey::Station(..)) {
@@ -345,7 +337,7 @@ impl Device {
         if let Some(mac) = observation.mac
             && identity.has_own_frames()
         {
-            self.is_renamed |= self.mac.note(mac);
+            self.allowance.is_renamed |= self.mac.note(mac);
         }
         let is_newly_shared = match (self.key, observation.ttl) {
             (DeviceKey::Station(..), Some(ttl)) => self.ttls.note(observation.tuple.source, ttl),
@@ -378,7 +370,7 @@ impl Device {
             self.addresses.remove(0);
         }
         self.addresses.push(address);
-        self.is_renamed = true;
+        self.allowance.is_renamed = true;
     }
 
     fn count_port(&mut self, port: u16) {
@@ -646,15 +638,15 @@ impl Devices {
             number: device.attempts,
             groups,
             is_smarthost: self.smarthosts.knows(groups),
-            is_against_policy: !settings.mail_servers.is_empty() && !device.is_allowed,
+            is_against_policy: !settings.mail_servers.is_empty() && !device.allowance.is_allowed,
         };
         device
             .detectors
             .observe(&contact, settings, &mut device.findings);
         if device.is_clean() {
             self.smarthosts.note(device.key, groups, observation.time);
-            device.may_vouch = true;
-        } else if std::mem::take(&mut device.may_vouch) {
+            device.allowance.may_vouch = true;
+        } else if std::mem::take(&mut device.allowance.may_vouch) {
             self.smarthosts.forget(&device.key, observation.time);
         }
         let told = device.tell();

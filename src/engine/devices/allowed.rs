@@ -7,23 +7,46 @@ use crate::engine::roles::{RoleEvidence, present};
 use crate::model::{DeviceId, DeviceKey, Finding, Timestamp};
 use crate::settings::Settings;
 
+/// Whether a device may send, and what follows from that.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    pub(super) is_allowed: bool,
+    /// Whether what it is allowed by has changed since that was asked.
+    pub(super) is_renamed: bool,
+    /// How many of the findings somebody was told of: of those about an allowed device nobody is.
+    pub(super) told: usize,
+    /// Whether it may be among those that vouch for relays, from an earlier run, too.
+    pub(super) may_vouch: bool,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self {
+            is_allowed: false,
+            is_renamed: true,
+            told: 0,
+            may_vouch: true,
+        }
+    }
+}
+
 impl Device {
     /// Whether somebody said that it may send.
     pub fn is_allowed(&self) -> bool {
-        self.is_allowed
+        self.allowance.is_allowed
     }
 
     /// Asks `settings` again whether it may send, where anything that they name it by has changed.
     #[inline]
     pub(in crate::engine) fn allow(&mut self, settings: &Settings) {
-        if self.is_renamed {
+        if self.allowance.is_renamed {
             self.ask_allowance(settings);
         }
     }
 
     pub(super) fn ask_allowance(&mut self, settings: &Settings) {
-        self.is_renamed = false;
-        self.is_allowed = settings.allows_any() && {
+        self.allowance.is_renamed = false;
+        self.allowance.is_allowed = settings.allows_any() && {
             let addresses = present(&self.addresses);
             settings.allows(&addresses, self.mac(), self.hostname.as_deref())
         };
@@ -31,18 +54,21 @@ impl Device {
 
     /// What was found and nobody was told of: nothing, while it is allowed.
     pub(super) fn tell(&mut self) -> &[Finding] {
-        let from = self.told.min(self.findings.len());
-        self.told = if self.is_allowed {
+        let from = self.allowance.told.min(self.findings.len());
+        self.allowance.told = if self.allowance.is_allowed {
             from
         } else {
             self.findings.len()
         };
-        &self.findings[from..self.told]
+        &self.findings[from..self.allowance.told]
     }
 
     /// Whether the mail services that it uses are those of a clean device, as far as is known.
     pub(super) fn is_clean(&self) -> bool {
-        self.findings.is_empty() && !self.is_allowed && !self.is_shared() && !is_loose(self)
+        self.findings.is_empty()
+            && !self.allowance.is_allowed
+            && !self.is_shared()
+            && !is_loose(self)
     }
 }
 
