@@ -8,6 +8,7 @@
 mod dns;
 mod live;
 mod outcomes;
+mod roles;
 
 use proptest::prelude::*;
 

@@ -14,7 +14,9 @@ use super::history::Retention;
 use super::parse::Zone;
 use super::rules::{At, BackendChoice, GROUP, PartialRules, Prefix};
 use super::value::{self, Given, Read};
-use super::{Burst, Limits, Novelty, Ports, Preset, Router, STATE_DIR, Settings, Volume};
+use super::{
+    Burst, Limits, Named, Novelty, Ports, Preset, Router, STATE_DIR, Settings, Volume,
+};
 use crate::model::Networks;
 
 /// The configuration that comes with the program: each key with its default, and words.
@@ -57,6 +59,10 @@ pub struct Config {
     pub gateway: Vec<IpAddr>,
     /// Routers in the LAN that no route names.
     pub routers: Vec<Router>,
+    /// Devices that may send, whatever they do.
+    pub allow: Vec<Named>,
+    /// The only devices that may send, where any are named.
+    pub mail_servers: Vec<Named>,
     /// Where a watch reads; one at the least.
     pub source: Vec<Source>,
     /// What follows from a finding.
@@ -99,6 +105,8 @@ impl Default for Config {
             lan: Vec::new(),
             gateway: Vec::new(),
             routers: Vec::new(),
+            allow: Vec::new(),
+            mail_servers: Vec::new(),
             source: vec![Source::Auto],
             mode: Mode::Alert,
             leases: Vec::new(),
@@ -164,6 +172,8 @@ keys! {
     Lan = "network.lan", lan, value::networks, value::show_all;
     Gateway = "network.gateway", gateway, value::addresses, value::show_all;
     Routers = "network.routers", routers, value::routers, value::show_all;
+    Allow = "network.allow", allow, value::machines, value::show_all;
+    MailServers = "network.mail_servers", mail_servers, value::machines, value::show_all;
     Source = "watch.source", source, value::sources, value::show_all;
     Mode = "watch.mode", mode, value::word, value::show_word;
     Leases = "watch.leases", leases, value::paths, value::show_paths;
@@ -338,6 +348,8 @@ impl Resolved {
             gateway,
             routers,
             novelty,
+            allow,
+            mail_servers,
             burst,
             volume,
             ..
@@ -354,6 +366,8 @@ impl Resolved {
             gateway: gateway.clone(),
             routers: routers.clone(),
             novelty: *novelty,
+            allow: allow.clone(),
+            mail_servers: mail_servers.clone(),
             burst: *burst,
             volume: *volume,
             ..defaults

@@ -92,6 +92,11 @@ impl Settings {
         named.any(|named| named.names(addresses, mac, hostname))
     }
 
+    /// Whether anybody was allowed to send.
+    pub fn allows_any(&self) -> bool {
+        !(self.allow.is_empty() && self.mail_servers.is_empty())
+    }
+
     /// Where an attempt goes, seen from the LAN: by its addresses before any translation, never by
     /// the interfaces of its record (before routing there is only one).
     pub fn direction(&self, tuple: &Tuple) -> Direction {

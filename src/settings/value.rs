@@ -14,7 +14,7 @@ use toml::{Spanned, Value};
 use super::flags::watch::Source;
 use super::parse::{self, Zone};
 use super::rules::At;
-use super::{Ports, Router};
+use super::{Named, Ports, Router};
 
 /// A value that is none of those allowed.
 #[derive(Debug, PartialEq, Eq)]
@@ -181,6 +181,11 @@ pub(super) fn addresses(given: &Given<'_>) -> Read<Vec<IpAddr>> {
 
 pub(super) fn routers(given: &Given<'_>) -> Read<Vec<Router>> {
     let wanted = "addresses or MACs as text, such as [\"192.168.1.2\"]";
+    list(given, |element| parsed(element, wanted))
+}
+
+pub(super) fn machines(given: &Given<'_>) -> Read<Vec<Named>> {
+    let wanted = "addresses, networks, MACs or host names as text, such as [\"192.168.1.10\"]";
     list(given, |element| parsed(element, wanted))
 }
 

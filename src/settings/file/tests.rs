@@ -75,6 +75,14 @@ fn a_value_that_is_none_of_those_allowed() {
             "network.routers: \"x\": not a router; give its address or its MAC (aa:bb:cc:dd:ee:ff)",
         ),
         (
+            "network.allow = [\"10.0.0.300\"]",
+            "network.allow: \"10.0.0.300\": not a machine; give its address, a network, its MAC or its host name",
+        ),
+        (
+            "network.mail_servers = 25",
+            "network.mail_servers: is an integer; give addresses, networks, MACs or host names as text, such as [\"192.168.1.10\"]",
+        ),
+        (
             "watch.source = \"pcap\"",
             "watch.source: \"pcap\": no such source; give auto, nflog, kmsg, journal, conntrack, file:PATH or capture:INTERFACE",
         ),
