@@ -1,5 +1,9 @@
 //! What the detectors promise together.
-#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
 
 use proptest::prelude::*;
 
@@ -32,7 +36,6 @@ impl Numbers {
     }
 
     /// Seconds up to the next of that many events a day that come by chance (Poisson).
-    #[allow(clippy::cast_sign_loss)]
     fn pause(&mut self, per_day: f64) -> f64 {
         -(1.0 - self.unit()).ln() * 86_400.0 / per_day
     }
@@ -301,7 +304,7 @@ fn days_to_alarm(seed: u64, per_day: f64) -> f64 {
     second / 86_400.0
 }
 
-/// Invariant: at least 99 % of the seeds within 14 days; with SMTPWATCH_SOAK=1 of 10,000.
+/// Invariant: at least 99 % of the seeds within 14 days; with `SMTPWATCH_SOAK=1` of 10,000.
 #[test]
 fn every_sustained_rate_from_six_a_day_on_is_found_within_14_days() {
     let seeds = rounds(10_000).max(300);
@@ -320,7 +323,7 @@ fn every_sustained_rate_from_six_a_day_on_is_found_within_14_days() {
     }
 }
 
-/// Honest devices at what the slow clock takes for normal; with SMTPWATCH_SOAK=1 a million days.
+/// Honest devices at what the slow clock takes for normal; with `SMTPWATCH_SOAK=1` a million days.
 #[test]
 fn no_honest_device_alarms_at_the_normal_rate() {
     let hosts = rounds(10_000).max(200);
