@@ -14,9 +14,7 @@ use super::history::Retention;
 use super::parse::Zone;
 use super::rules::{At, BackendChoice, GROUP, PartialRules, Prefix};
 use super::value::{self, Given, Read};
-use super::{
-    Burst, Limits, Named, Novelty, Ports, Preset, Router, STATE_DIR, Settings, Volume,
-};
+use super::{Burst, Limits, Named, Novelty, Ports, Preset, Router, STATE_DIR, Settings, Volume};
 use crate::model::Networks;
 
 /// The configuration that comes with the program: each key with its default, and words.
