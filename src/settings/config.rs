@@ -12,7 +12,7 @@ use toml::Value;
 use super::flags::watch::{Mode, Source};
 use super::history::Retention;
 use super::parse::Zone;
-use super::rules::{At, BackendChoice, GROUP, PartialRules, Prefix};
+use super::rules::{ANSWERS_GROUP, At, BackendChoice, GROUP, PartialRules, Prefix};
 use super::value::{self, Given, Read};
 use super::{Burst, Limits, Ports, Router, STATE_DIR, Settings, Volume};
 use crate::model::Networks;
@@ -60,6 +60,10 @@ pub struct Config {
     pub retention: Retention,
     /// Whether names are asked of the DNS.
     pub reverse_dns: bool,
+    /// Whether answers of the DNS that pass are read.
+    pub dns_listen: bool,
+    /// The NFLOG group that they come by.
+    pub dns_group: u16,
     /// When `burst` speaks.
     pub burst: Burst,
     /// When `volume` speaks.
@@ -86,6 +90,8 @@ impl Default for Config {
             history: PathBuf::from(STATE_DIR),
             retention: Retention::default(),
             reverse_dns: true,
+            dns_listen: false,
+            dns_group: ANSWERS_GROUP,
             burst: Burst::default(),
             volume: Volume::default(),
         }
@@ -152,6 +158,8 @@ keys! {
     Translations = "history.translations", retention.translations, value::duration, value::show_duration;
     MaxSize = "history.max_size", retention.max_bytes, value::size, value::show_size;
     ReverseDns = "names.reverse_dns", reverse_dns, value::boolean, value::show_boolean;
+    DnsListen = "dns.listen", dns_listen, value::boolean, value::show_boolean;
+    DnsGroup = "dns.group", dns_group, |given| value::number(given, 0, u16::MAX), value::show_number;
     BurstGroups = "detection.burst.groups", burst.groups, |given| value::number(given, 1, MAX_COUNTED), value::show_number;
     BurstWithin = "detection.burst.within", burst.within, value::duration, value::show_duration;
     VolumeAttempts = "detection.volume.attempts", volume.attempts, |given| value::number(given, 1, MAX_COUNTED), value::show_number;
@@ -285,6 +293,7 @@ impl Resolved {
             at: *at,
             group: self.is_given(Key::Group).then_some(*group),
             prefix: self.prefix().cloned(),
+            answers: self.config.dns_listen.then_some(self.config.dns_group),
         }
     }
 
