@@ -13,7 +13,7 @@ use std::os::fd::AsRawFd;
 use super::{files, listed};
 use crate::model::{SourceName, Topology};
 use crate::netfilter::Status;
-use crate::settings::rules::GROUP;
+use crate::settings::rules::{ANSWERS_GROUP, GROUP};
 use crate::source::live::{self, LiveError, Options};
 use crate::sys;
 use crate::sys::capabilities::{Capabilities, Capability};
@@ -75,6 +75,8 @@ enum Group {
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
     group: Group,
+    /// Who else than a watch reads the group of answers of the DNS.
+    answers_taken_by: Option<String>,
     /// Whether /dev/kmsg can be read, else why not.
     ring: Result<(), String>,
     /// Whether the ring buffer holds what rules log in this network namespace.
@@ -101,6 +103,7 @@ impl Facts {
         let events = on("nf_conntrack_events");
         Self {
             group: group(status),
+            answers_taken_by: answers_taken_by(),
             ring: ring(),
             // The setting that lets other namespaces log is the first namespace's alone.
             logs_here: on("nf_log_all_netns").is_some(),
@@ -129,6 +132,7 @@ impl Facts {
     pub(super) fn judge(&self) -> Vec<Check> {
         vec![
             self.nflog(),
+            self.answers(),
             self.kernel_log(),
             self.capturing(),
             self.outcomes(),
@@ -146,7 +150,7 @@ impl Facts {
             Group::Taken(by, false) => Check::warn(
                 ID,
                 format!("NFLOG group {GROUP} is taken by {by}"),
-                "stop that program, or use another group: smtpwatch watch --group 26",
+                "stop that program, or use another group: smtpwatch watch --group 27",
             ),
             Group::NotPermitted => Check::warn(
                 ID,
@@ -157,6 +161,26 @@ impl Facts {
                 ID,
                 format!("NFLOG does not work: {why}"),
                 "modprobe nfnetlink_log; or watch by the kernel log: smtpwatch watch --source kmsg",
+            ),
+        }
+    }
+
+    fn answers(&self) -> Check {
+        const ID: &str = "sources.dns";
+        match (&self.answers_taken_by, self.conntrack) {
+            (Some(by), _) => Check::warn(
+                ID,
+                format!("NFLOG group {ANSWERS_GROUP}, for answers of the DNS, is taken by {by}"),
+                "where dns.listen is wanted, give another group: [dns] group = N",
+            ),
+            (None, None) => Check::ok(
+                ID,
+                "answers of the DNS can be read where the configuration says dns.listen; \
+                 the rule loads connection tracking, which is not there yet",
+            ),
+            (None, Some(_)) => Check::ok(
+                ID,
+                "answers of the DNS can be read where the configuration says dns.listen",
             ),
         }
     }
@@ -259,6 +283,15 @@ fn group(status: Option<&Status>) -> Group {
     }
 }
 
+/// A program other than a watch that reads the group of answers of the DNS.
+fn answers_taken_by() -> Option<String> {
+    let reader = sys::nflog::holder(ANSWERS_GROUP)?;
+    match reader.process {
+        Some((_, name)) if name == "smtpwatch" => None,
+        _ => Some(reader.to_string()),
+    }
+}
+
 fn ring() -> Result<(), String> {
     let opened = File::options()
         .read(true)
@@ -299,6 +332,7 @@ mod tests {
     fn good() -> Facts {
         Facts {
             group: Group::Free,
+            answers_taken_by: None,
             ring: Ok(()),
             logs_here: true,
             capture: Ok(()),
@@ -337,6 +371,9 @@ mod tests {
         assert_eq!(of(id, |it| it.group = taken(false)), Warn);
         assert_eq!(of(id, |it| it.group = Group::NotPermitted), Warn);
         assert_eq!(of(id, |it| it.group = Group::Broken("no".to_owned())), Fail);
+        let by = Some("netlink port 7".to_owned());
+        assert_eq!(of("sources.dns", |it| it.answers_taken_by = by), Warn);
+        assert_eq!(of("sources.dns", |it| it.conntrack = None), Fine);
     }
 
     #[test]
