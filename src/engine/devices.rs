@@ -233,9 +233,13 @@ impl Device {
         }
     }
 
-    /// It asked for somebody's mail servers.
-    pub(super) fn note_lookup(&mut self) {
+    /// It asked for somebody's mail servers; answers what the detectors say.
+    pub(super) fn note_lookup(&mut self, time: Timestamp, settings: &Settings) -> Vec<Finding> {
         self.mail_lookups += 1;
+        let before = self.findings.len();
+        self.detectors
+            .lookup(time, self.attempts, settings, &mut self.findings);
+        self.findings[before..].to_vec()
     }
 
     /// What is to be remembered of it, by the time of day, which is `wall_offset` ahead.
@@ -469,10 +473,9 @@ impl Devices {
         id.0 as usize % self.limits.devices.max(1)
     }
 
-    /// The device with `key`.
-    pub(super) fn find(&mut self, key: &DeviceKey) -> Option<&mut Device> {
-        let place = *self.index.get(key)?;
-        Some(&mut self.places[place].1)
+    /// The place of the device with `key`.
+    pub(super) fn find(&self, key: &DeviceKey) -> Option<usize> {
+        self.index.get(key).copied()
     }
 
     /// Whether there is a device with `key`.

@@ -454,9 +454,18 @@ impl Engine {
         };
         self.totals.mail_lookups += 1;
         match self.devices.find(&key) {
-            Some(device) => device.note_lookup(),
+            Some(place) => self.count_lookup(place, time),
             None => self.lookups.note(key, time),
         }
+    }
+
+    fn count_lookup(&mut self, place: usize, time: Timestamp) {
+        let (id, device) = self.devices.at(place);
+        let found = device.note_lookup(time, &self.settings).into_iter();
+        self.effects.extend(found.map(|finding| Effect::Found {
+            device: id,
+            finding,
+        }));
     }
 
     /// Whether an attempt of the device with `key` was seen, and it is not forgotten.
@@ -592,10 +601,10 @@ impl Engine {
         let place = self.devices.get_or_insert(&identity, &from, || {
             self.who.details(&identity, from.address, time)
         });
-        let (id, device) = self.devices.at(place);
-        for _ in self.lookups.take(&identity.key, observation.time) {
-            device.note_lookup();
+        for asked in self.lookups.take(&identity.key, observation.time) {
+            self.count_lookup(place, asked);
         }
+        let (id, device) = self.devices.at(place);
         let Counted {
             is_attempt,
             is_newly_shared,

@@ -61,7 +61,8 @@ impl Facts {
             self.addresses.last(),
             &self.id,
         );
-        let mut sentence = match deciding(&self.findings) {
+        let deciding = deciding(&self.findings);
+        let mut sentence = match deciding {
             Some(finding) => alarm(finding, &name),
             None => format!("{name} stayed below every limit"),
         };
@@ -88,12 +89,21 @@ impl Facts {
         }
         sentence += &self.ends();
         // `novelty` has told of those that count for it.
-        let are_told = deciding(&self.findings).is_some_and(|it| it.mail_lookups > 0);
+        let are_told = deciding.is_some_and(|finding| finding.mail_lookups > 0);
         if self.mail_lookups > 0 && !are_told {
             let _ = write!(
                 sentence,
                 "; asked {} for mail servers",
                 count(self.mail_lookups, "time")
+            );
+        }
+        if let Some(finding) = deciding
+            && finding.detector == Detector::Novelty
+        {
+            let _ = write!(
+                sentence,
+                "; score {:.1} >= {:.1}",
+                finding.score, finding.threshold
             );
         }
         if self.is_shared {
@@ -155,11 +165,8 @@ fn novelty(finding: &Finding, name: &str, took: &str) -> String {
         ),
     };
     format!(
-        "{name} contacted mail servers in {} it never used before in {took}{lookups} \
-         (limit: about {normal} new a day; score {:.1} >= {:.1})",
-        count(finding.new_groups.into(), "network"),
-        finding.score,
-        finding.threshold,
+        "{name} contacted {} it never used before in {took}{lookups} (limit: about {normal} new a day)",
+        count(finding.new_groups.into(), "mail server"),
     )
 }
 

@@ -191,9 +191,9 @@ fn run(backend: &str) -> (Ended, String) {
     for client in [MACHINE_ADDRESS, OTHER] {
         ask(&net, &resolver, client, POOL, 1);
     }
-    // The bot's own zone, which it alone asks for, but for eight names that another was made to ask for.
+    // The bot's own zone, which it alone asks for.
     ask(&net, &resolver, MACHINE_ADDRESS, ZONE, 1);
-    // Questions for mail servers: three before the machine sends mail, one after; and one of the other.
+    // Questions for mail servers: three before the machine sends mail, one after; and one of the other's.
     for _ in 0..3 {
         ask(&net, &resolver, MACHINE_ADDRESS, "victim.example", 15);
     }
@@ -236,11 +236,11 @@ fn check((ended, recording): &(Ended, String)) {
     let devices = report["devices"].as_array().unwrap();
     assert_eq!(devices.len(), 1, "{devices:?}");
     assert_eq!(devices[0]["mail_lookups"], 4);
-    // The bot in its own zone is found all the same.
-    assert_ne!(devices[0]["verdict"], "normal", "{report}");
+    // The bot in its own zone is found all the same, and told by what it asked until then.
+    assert_eq!(devices[0]["verdict"], "infected", "{report}");
     let because = devices[0]["because"].as_str().unwrap();
     assert!(
-        because.contains("asked 4 times for mail servers"),
+        because.contains("and asked 3 times for mail servers"),
         "{because}"
     );
 }
@@ -272,7 +272,7 @@ fn a_bots_own_zone_merges_eight_networks_at_the_most() {
     let services = recorded(&text, "one_service");
     assert_eq!(services.len(), 1, "{services:?}");
     assert_eq!(services[0].as_array().unwrap().len(), 8);
-    assert_ne!(ended.report()["devices"][0]["verdict"], "normal");
+    assert_eq!(ended.report()["devices"][0]["verdict"], "infected");
 }
 
 /// Without it nothing is read, and no rule stands there.

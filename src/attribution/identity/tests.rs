@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decode::dhcp_lease;
-use crate::model::{Clock, Link, LocalAddress, Route, RuleId, Tuple};
+use crate::model::{Link, LocalAddress, Route, RuleId, Tuple};
 
 const VICTIM: u8 = 0x10;
 const ATTACKER: u8 = 0x66;
@@ -101,23 +101,16 @@ fn who() -> Who {
 }
 
 fn packet(name: &str, source: &str, last: Option<u8>) -> Observation {
+    let tuple = Tuple {
+        source: source.parse().unwrap(),
+        destination: "203.0.113.9".parse().unwrap(),
+        source_port: 4000,
+        destination_port: 25,
+    };
     Observation {
-        time: Timestamp::from_seconds(100),
-        clock: Clock::Exact,
-        rule: RuleId(1),
-        tuple: Tuple {
-            source: source.parse().unwrap(),
-            destination: "203.0.113.9".parse().unwrap(),
-            source_port: 4000,
-            destination_port: 25,
-        },
-        isn: None,
-        ip_id: None,
         mac: last.map(mac),
         interface: interface(name),
-        ttl: None,
-        vlan: None,
-        repeats: 0,
+        ..Observation::new(Timestamp::from_seconds(100), RuleId(1), tuple)
     }
 }
 
