@@ -38,6 +38,9 @@ translations = "36h"
 max_size = "1536MiB"
 [names]
 reverse_dns = false
+[dns]
+listen = true
+group = 9
 [detection]
 preset = "strict"
 [detection.fast]
@@ -115,7 +118,7 @@ fn what_is_shown_can_be_read_again_and_is_the_same() {
     let folder = Folder::new();
     let file = folder.write("a/main.toml", OTHER);
     let given = settings(&["config", "show", "--json", "--config", name(&file)]);
-    assert_eq!(given.len(), 36);
+    assert_eq!(given.len(), 40);
     let defaults = settings(&["config", "show", "--json", "--config", "/dev/null"]);
     for ((key, value, origin), (_, default, by_default)) in given.iter().zip(&defaults) {
         assert_eq!(
@@ -126,14 +129,14 @@ fn what_is_shown_can_be_read_again_and_is_the_same() {
         assert_ne!(value, default, "{key}");
     }
     let shown = answer(&["config", "show", "--config", name(&file)]);
-    let line = format!("groups = 5 # from {}:44\n", file.display());
+    let line = format!("groups = 5 # from {}:49\n", file.display());
     assert!(shown.contains(&line), "{shown}");
     let again = folder.write("b/again.toml", &shown);
     let again = settings(&["config", "show", "--json", "--config", name(&again)]);
     assert_eq!(again, given);
     // Without any file, too.
     let shown = answer(&["config", "show", "--config", "/dev/null"]);
-    assert_eq!(shown.matches(" # default\n").count(), 36, "{shown}");
+    assert_eq!(shown.matches(" # default\n").count(), 40, "{shown}");
     let again = folder.write("c/again.toml", &shown);
     let again = settings(&["config", "show", "--json", "--config", name(&again)]);
     let values = |all: &[(String, Value, String)]| -> Vec<Value> {

@@ -171,6 +171,14 @@ fn the_texts_are_these() {
         golden(&format!("rules-nft-{via}-{at}"), &nft(&rules));
         golden(&format!("rules-iptables-{via}-{at}"), &iptables(&rules));
     }
+    for at in [At::Prerouting, At::Forward] {
+        let rules = Rules {
+            answers: Some(26),
+            ..rules(Via::Nflog, at, &[25])
+        };
+        golden(&format!("rules-nft-answers-{at}"), &nft(&rules));
+        golden(&format!("rules-iptables-answers-{at}"), &iptables(&rules));
+    }
     let many: Vec<u16> = (1..=17).collect();
     golden(
         "rules-iptables-many-ports",

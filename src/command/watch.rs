@@ -14,12 +14,15 @@ use crate::model::{Interface, SourceName};
 use crate::netfilter::{Backend, Claim, Installed};
 use crate::recording::{Header, Recorder};
 use crate::runtime::clock::LiveClock;
-use crate::runtime::live::{Core, Ended, Ends, Guard, Live, Printed, Reloader, Shown, Sink, Slots};
+use crate::runtime::live::{
+    Core, Dns, Ended, Ends, Guard, Live, Printed, Reloader, Shown, Sink, Slots,
+};
 use crate::settings::config::Resolved;
 use crate::settings::flags::watch::{Format, Mode, Source, Watch as Flags};
 use crate::settings::flags::zone;
 use crate::settings::rules::{Rules, Via};
 use crate::source::inventory::{self, Inventory, Lost};
+use crate::source::live::dns::Answers;
 use crate::source::live::{self, Options};
 use crate::store::{self, Gatherer, Resumed, Writer};
 use crate::view::{self, Layout, Report};
@@ -91,7 +94,8 @@ fn watch(flags: &Flags, config: &Resolved) -> anyhow::Result<u8> {
             sink,
             recorder,
             history,
-        ),
+        )
+        .with_dns(eyes.dns),
         slots: eyes.slots,
         guard: eyes.guard,
         inventory,
@@ -133,6 +137,7 @@ fn has_size() -> bool {
 struct Eyes {
     slots: Slots,
     guard: Guard,
+    dns: Option<Dns>,
     title: String,
 }
 
@@ -196,6 +201,7 @@ impl Eyes {
             Slots::open(&names, options)
         };
         let mut title = format!("watching {}", named.join(", "));
+        let mut dns = None;
         let (slots, guard) = match via {
             Some(via) if !flags.rules.no_rules => {
                 let backend = Backend::choose(config.config.backend)?;
@@ -204,6 +210,8 @@ impl Eyes {
                 let claim = Claim::take()?;
                 // Whoever reads is there before the rules are.
                 let slots = slots(Some(&rules))?;
+                dns = listen(rules.answers);
+                rules.answers = rules.answers.filter(|_| dns.is_some());
                 title += &format!(" by {}", backend.name());
                 let (guard, installed) = Guard::install(
                     backend,
@@ -219,13 +227,33 @@ impl Eyes {
                 }
                 (slots, guard)
             }
-            _ => (slots(None)?, Guard::none()),
+            _ => {
+                if config.config.dns_listen {
+                    say(
+                        "answers of the DNS are not read: dns.listen needs the rules of nflog or kmsg",
+                    );
+                }
+                (slots(None)?, Guard::none())
+            }
         };
         Ok(Self {
             slots,
             guard,
+            dns,
             title,
         })
+    }
+}
+
+/// Reads answers of the DNS that come by `group`, where that is asked for and works here.
+fn listen(group: Option<u16>) -> Option<Dns> {
+    match Answers::open(group?) {
+        // Another seed than the engine's, which a recording tells.
+        Ok(answers) => Some(Dns::new(answers, RandomState::new().hash_one(0))),
+        Err(error) => {
+            say(&format!("answers of the DNS are not read: {error}"));
+            None
+        }
     }
 }
 

@@ -145,6 +145,11 @@ impl<'a> Message<'a> {
         packet::station(self.address.filter(|_| has_macs)?)
     }
 
+    /// The IP packet, as far as it was handed over.
+    pub fn packet(&self) -> Option<&'a [u8]> {
+        self.payload.ok()
+    }
+
     /// The TCP segment in it, or the ICMP error about one. A segment's TTL is the one it arrived with: where both interfaces are known the
     /// router has already counted it down by one, and a bridge does not.
     pub fn content(&self) -> Result<Content, Skip> {

@@ -269,9 +269,11 @@ impl Device {
         }
     }
 
-    /// It asked for somebody's mail servers.
-    pub(super) fn note_lookup(&mut self) {
+    /// It asked for somebody's mail servers; answers what the detectors say.
+    fn note_lookup(&mut self, time: Timestamp, settings: &Settings) {
         self.mail_lookups += 1;
+        self.detectors
+            .lookup(time, self.attempts, settings, &mut self.findings);
     }
 
     /// What is to be remembered of it, as far as it knows.
@@ -483,10 +485,9 @@ impl Devices {
         id.0 as usize % self.limits.devices.max(1)
     }
 
-    /// The device with `key`.
-    pub(super) fn find(&mut self, key: &DeviceKey) -> Option<&mut Device> {
-        let place = *self.index.get(key)?;
-        Some(&mut self.places[place].1)
+    /// The place of the device with `key`.
+    pub(super) fn find(&self, key: &DeviceKey) -> Option<usize> {
+        self.index.get(key).copied()
     }
 
     /// Whether there is a device with `key`.
@@ -646,11 +647,34 @@ impl Devices {
         if device.is_clean() {
             self.smarthosts.note(device.key, groups, observation.time);
             device.allowance.may_vouch = true;
-        } else if std::mem::take(&mut device.allowance.may_vouch) {
-            self.smarthosts.forget(&device.key, observation.time);
         }
-        let told = device.tell();
-        told.iter().map(|finding| (*id, *finding)).collect()
+        let told = device.tell().into_iter().map(|finding| (*id, finding));
+        let told = told.collect();
+        self.doubt(place, observation.time);
+        told
+    }
+
+    /// The device at `place` asked for somebody's mail servers at `time`; answers what the detectors say.
+    pub(super) fn judge_lookup(
+        &mut self,
+        place: usize,
+        time: Timestamp,
+        settings: &Settings,
+    ) -> Vec<(DeviceId, Finding)> {
+        let (id, device) = &mut self.places[place];
+        device.note_lookup(time, settings);
+        let told = device.tell().into_iter().map(|finding| (*id, finding));
+        let told = told.collect();
+        self.doubt(place, time);
+        told
+    }
+
+    /// Has the device at `place` vouch for no relay, where it is not clean.
+    fn doubt(&mut self, place: usize, time: Timestamp) {
+        let device = &mut self.places[place].1;
+        if !device.is_clean() && std::mem::take(&mut device.allowance.may_vouch) {
+            self.smarthosts.forget(&device.key, time);
+        }
     }
 }
 

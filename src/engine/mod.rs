@@ -459,9 +459,16 @@ impl Engine {
         };
         self.totals.mail_lookups += 1;
         match self.devices.find(&key) {
-            Some(device) => device.note_lookup(),
+            Some(place) => self.count_lookup(place, time),
             None => self.lookups.note(key, time),
         }
+    }
+
+    fn count_lookup(&mut self, place: usize, time: Timestamp) {
+        let found = self.devices.judge_lookup(place, time, &self.settings);
+        let found = found.into_iter();
+        self.effects
+            .extend(found.map(|(device, finding)| Effect::Found { device, finding }));
     }
 
     /// Whether an attempt of the device with `key` was seen, and it is not forgotten.
@@ -600,11 +607,11 @@ impl Engine {
         let place = self.devices.get_or_insert(&identity, &from, || {
             self.who.details(&identity, from.address, time)
         });
+        for asked in self.lookups.take(&identity.key, observation.time) {
+            self.count_lookup(place, asked);
+        }
         let (id, device) = self.devices.at(place);
         let is_new = device.syns == 0;
-        for _ in self.lookups.take(&identity.key, observation.time) {
-            device.note_lookup();
-        }
         let Counted {
             is_attempt,
             is_newly_shared,

@@ -380,7 +380,7 @@ impl Tool {
         let found: Vec<&SavedRule> = there
             .map(|table| table.jumps().collect())
             .unwrap_or_default();
-        let wanted = jumps(rules.at);
+        let wanted = jumps(rules);
         let is_right = found.len() == wanted.len()
             && wanted.iter().all(|(chain, text)| {
                 found
@@ -413,7 +413,7 @@ impl Tool {
             return Ok(Vec::new());
         };
         let chains = nft.chains(self.nft_family.0, name)?;
-        Ok(jumps(rules.at)
+        Ok(jumps(rules)
             .iter()
             .filter(|(chain, _)| !chains.iter().any(|there| there == chain))
             .map(|(chain, _)| format!("chain {chain}"))
@@ -533,14 +533,16 @@ mod tests {
     #[test]
     fn the_template_and_each_iptables_say_the_same() {
         for iptables in Iptables::every().unwrap() {
-            for (via, at, ports) in [
-                (Via::Both, At::Forward, &[25][..]),
-                (Via::Log, At::Prerouting, &[25, 465]),
-                (Via::Nflog, At::Forward, &[25, 587]),
+            for (via, at, ports, answers) in [
+                (Via::Both, At::Forward, &[25][..], Some(26)),
+                (Via::Log, At::Prerouting, &[25, 465], None),
+                (Via::Nflog, At::Prerouting, &[25], Some(7)),
+                (Via::Nflog, At::Forward, &[25, 587], None),
             ] {
                 let rules = PartialRules {
                     via: Some(via),
                     ports: Some(Ports::new(ports.iter().copied())),
+                    answers,
                     ..PartialRules::default()
                 }
                 .resolve(at);

@@ -222,16 +222,19 @@ mod tests {
         let nft = Nft::find().unwrap();
         for via in [Via::Nflog, Via::Log, Via::Both] {
             for at in [At::Prerouting, At::Forward] {
-                let rules = PartialRules {
-                    via: Some(via),
-                    ports: Some(Ports::new([25, 465, 587])),
-                    ..PartialRules::default()
+                for answers in [None, Some(26)] {
+                    let rules = PartialRules {
+                        via: Some(via),
+                        ports: Some(Ports::new([25, 465, 587])),
+                        answers,
+                        ..PartialRules::default()
+                    }
+                    .resolve(at);
+                    let Wanted { text, listing, .. } = nft.prepare(&rules).unwrap();
+                    assert_ne!(listing, text, "no scratch namespace");
+                    assert_eq!(difference(&text, &listing), []);
+                    assert_eq!(read_listing(&listing).resolve(at), rules);
                 }
-                .resolve(at);
-                let Wanted { text, listing, .. } = nft.prepare(&rules).unwrap();
-                assert_ne!(listing, text, "no scratch namespace");
-                assert_eq!(difference(&text, &listing), []);
-                assert_eq!(read_listing(&listing).resolve(at), rules);
             }
         }
     }

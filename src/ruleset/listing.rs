@@ -11,6 +11,9 @@ use crate::settings::rules::{At, PartialRules, Prefix, Via};
 /// The lines of each part, by its head (`chain evidence`); rules stay in their order.
 pub(super) type Parts = BTreeMap<String, Vec<String>>;
 
+/// What rules about answers of the DNS match.
+const ANSWERS: &str = "ct direction reply";
+
 /// Something in which installed rules are not as wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -118,7 +121,11 @@ pub fn read_listing(text: &str) -> PartialRules {
         .filter_map(|port| port.parse().ok())
         .collect();
     let hooks = |hook: &str| lines().any(|line| line.contains(hook));
-    let nflog = lines().find(|line| line.contains("log prefix") && line.contains(" group "));
+    let is_answers = |line: &&String| line.contains(ANSWERS);
+    let to_group = |line: &&String| line.contains("log prefix") && line.contains(" group ");
+    let nflog = lines().find(|line| to_group(line) && !is_answers(line));
+    let answers = lines().find(|line| to_group(line) && is_answers(line));
+    let group = |line: &String| after(line, " group ")?.split(' ').next()?.parse().ok();
     let log = lines().find(|line| line.contains("log prefix") && !line.contains(" group "));
     PartialRules {
         ports: (!ports.is_empty()).then(|| Ports::new(ports)),
@@ -128,11 +135,12 @@ pub fn read_listing(text: &str) -> PartialRules {
         } else {
             hooks("hook forward").then_some(At::Forward)
         },
-        group: nflog.and_then(|line| after(line, " group ")?.split(' ').next()?.parse().ok()),
+        group: nflog.and_then(group),
         prefix: nflog
             .or(log)
             .and_then(|line| quoted(after(line, "log prefix ")?))
             .and_then(|prefix| prefix.parse::<Prefix>().ok()),
+        answers: answers.and_then(group),
     }
 }
 
@@ -230,10 +238,12 @@ fn in_one_spelling(words: &[&str]) -> String {
             _ => after,
         };
     }
-    kept.join(" ").replace(
-        "tcp flags syn / fin,syn,rst,ack",
-        "tcp flags & (fin | syn | rst | ack) == syn",
-    )
+    kept.join(" ")
+        .replace(
+            "tcp flags syn / fin,syn,rst,ack",
+            "tcp flags & (fin | syn | rst | ack) == syn",
+        )
+        .replace("tcp flags psh / syn,psh", "tcp flags & (syn | psh) == psh")
 }
 
 #[cfg(test)]
@@ -249,6 +259,7 @@ mod tests {
             group: Some(7),
             prefix: Some("spam: ".parse().unwrap()),
             at: None,
+            answers: None,
         }
         .resolve(At::Prerouting)
     }
@@ -323,8 +334,11 @@ mod tests {
                     // Nothing bears the group then.
                     rules.group = crate::settings::rules::GROUP;
                 }
-                let found = read_listing(&nft(&rules));
-                assert_eq!(found.resolve(At::Forward), rules);
+                for answers in [None, Some(26)] {
+                    rules.answers = answers;
+                    let found = read_listing(&nft(&rules));
+                    assert_eq!(found.resolve(At::Forward), rules);
+                }
             }
         }
     }

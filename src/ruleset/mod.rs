@@ -44,7 +44,7 @@ pub fn nft(rules: &Rules) -> String {
 /// What `iptables-restore --noflush` and `ip6tables-restore --noflush` load where nothing of ours is
 /// there yet.
 pub fn iptables(rules: &Rules) -> String {
-    let jumps = jumps(rules.at).iter().map(insertion).collect();
+    let jumps = jumps(rules).iter().map(insertion).collect();
     iptables_with(rules, &[], jumps)
 }
 
@@ -89,14 +89,25 @@ pub fn table(at: At) -> &'static str {
 }
 
 /// The jumps to our chain: the built-in chain, and the rule in it.
-pub fn jumps(at: At) -> &'static [(&'static str, &'static str)] {
-    match at {
-        At::Prerouting => &[
-            ("PREROUTING", "! -i lo -j SMTPWATCH"),
-            ("OUTPUT", "! -o lo -j SMTPWATCH"),
-        ],
-        At::Forward => &[("FORWARD", "-j SMTPWATCH")],
-    }
+///
+/// Where answers of the DNS are wanted they are met where NAT has given them back the inside address,
+/// and where the gateway's own resolver sends them; those jumps bear no SYN.
+pub fn jumps(rules: &Rules) -> Vec<(&'static str, &'static str)> {
+    let (mut jumps, answers) = match rules.at {
+        At::Prerouting => (
+            vec![
+                ("PREROUTING", "! -i lo -j SMTPWATCH"),
+                ("OUTPUT", "! -o lo -j SMTPWATCH"),
+            ],
+            ("FORWARD", "-m conntrack --ctdir REPLY -j SMTPWATCH"),
+        ),
+        At::Forward => (
+            vec![("FORWARD", "-j SMTPWATCH")],
+            ("OUTPUT", "! -o lo -m conntrack --ctdir REPLY -j SMTPWATCH"),
+        ),
+    };
+    jumps.extend(rules.answers.map(|_| answers));
+    jumps
 }
 
 /// The line that puts a jump first in its chain.
@@ -108,6 +119,7 @@ fn common(rules: &Rules) -> Values<'_> {
     Values::new()
         .with("prefix", &rules.prefix)
         .with("group", &rules.group)
+        .with_each("answers", rules.answers.map(|group| group.to_string()))
         .with_if("nflog", rules.via.has_nflog())
         .with_if("log", rules.via.has_log())
 }

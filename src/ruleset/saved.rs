@@ -205,7 +205,16 @@ impl SavedTable {
 /// What our rules in `saved` were made for, as far as that can be read.
 pub fn read_saved(saved: &Saved) -> PartialRules {
     let rules = || saved.ours().flat_map(SavedTable::own_rules);
-    let target = |name: &str| rules().find(|rule| rule.target().as_deref() == Some(name));
+    let is_answers = |rule: &&SavedRule| rule.option("--ctdir").is_some();
+    let target = |name: &str| {
+        let mut rules = rules().filter(|rule| !is_answers(rule));
+        rules.find(|rule| rule.target().as_deref() == Some(name))
+    };
+    // Group 0 is not printed.
+    let group = |rule: &SavedRule| {
+        let group = rule.option("--nflog-group");
+        group.and_then(|group| group.parse().ok()).unwrap_or(0)
+    };
     let (nflog, log) = (target("NFLOG"), target("LOG"));
     let ports: Vec<u16> = rules()
         .filter_map(|rule| rule.option("--dport").or_else(|| rule.option("--dports")))
@@ -228,13 +237,9 @@ pub fn read_saved(saved: &Saved) -> PartialRules {
             "filter" => Some(At::Forward),
             _ => None,
         }),
-        // Group 0 is not printed.
-        group: nflog.map(|rule| {
-            rule.option("--nflog-group")
-                .and_then(|group| group.parse().ok())
-                .unwrap_or(0)
-        }),
+        group: nflog.map(group),
         prefix: prefix.and_then(|prefix| prefix.parse::<Prefix>().ok()),
+        answers: rules().find(is_answers).map(group),
     }
 }
 
@@ -321,6 +326,7 @@ mod tests {
             at: Some(at),
             group: (via != Via::Log).then_some(7),
             prefix: Some("spam: ".parse().unwrap()),
+            answers: None,
         }
         .resolve(at)
     }
@@ -329,10 +335,15 @@ mod tests {
     fn what_rules_were_made_for_is_read_back() {
         for via in [Via::Nflog, Via::Log, Via::Both] {
             for at in [At::Prerouting, At::Forward] {
-                let rules = rules(via, at);
-                let saved = Saved::new(&iptables(&rules));
-                assert_eq!(read_saved(&saved).resolve(at), rules);
-                assert_eq!(difference_saved("IPv4", &saved, &saved), []);
+                for answers in [None, Some(26)] {
+                    let rules = Rules {
+                        answers,
+                        ..rules(via, at)
+                    };
+                    let saved = Saved::new(&iptables(&rules));
+                    assert_eq!(read_saved(&saved).resolve(at), rules);
+                    assert_eq!(difference_saved("IPv4", &saved, &saved), []);
+                }
             }
         }
     }

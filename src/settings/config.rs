@@ -12,7 +12,7 @@ use toml::Value;
 use super::flags::watch::{Mode, Source};
 use super::history::Retention;
 use super::parse::Zone;
-use super::rules::{At, BackendChoice, GROUP, PartialRules, Prefix};
+use super::rules::{ANSWERS_GROUP, At, BackendChoice, GROUP, PartialRules, Prefix};
 use super::value::{self, Given, Read};
 use super::{Burst, Limits, Named, Novelty, Ports, Preset, Router, STATE_DIR, Settings, Volume};
 use crate::model::Networks;
@@ -85,6 +85,10 @@ pub struct Config {
     pub retention: Retention,
     /// Whether names are asked of the DNS.
     pub reverse_dns: bool,
+    /// Whether answers of the DNS that pass are read.
+    pub dns_listen: bool,
+    /// The NFLOG group that they come by.
+    pub dns_group: u16,
     /// What `novelty` takes for normal where nothing else is said.
     pub preset: Preset,
     /// When `novelty` speaks.
@@ -117,6 +121,8 @@ impl Default for Config {
             history: PathBuf::from(STATE_DIR),
             retention: Retention::default(),
             reverse_dns: true,
+            dns_listen: false,
+            dns_group: ANSWERS_GROUP,
             preset: Preset::default(),
             novelty: Novelty::default(),
             burst: Burst::default(),
@@ -187,6 +193,8 @@ keys! {
     Translations = "history.translations", retention.translations, value::duration, value::show_duration;
     MaxSize = "history.max_size", retention.max_bytes, value::size, value::show_size;
     ReverseDns = "names.reverse_dns", reverse_dns, value::boolean, value::show_boolean;
+    DnsListen = "dns.listen", dns_listen, value::boolean, value::show_boolean;
+    DnsGroup = "dns.group", dns_group, |given| value::number(given, 0, u16::MAX), value::show_number;
     Preset = "detection.preset", preset, value::word, value::show_word;
     FastNormal = "detection.fast.new_groups_per_day_normal", novelty.fast.normal, value::rate, value::show_decimal;
     FastInfected = "detection.fast.new_groups_per_day_infected", novelty.fast.infected, value::rate, value::show_decimal;
@@ -391,6 +399,7 @@ impl Resolved {
             at: *at,
             group: self.is_given(Key::Group).then_some(*group),
             prefix: self.prefix().cloned(),
+            answers: self.config.dns_listen.then_some(self.config.dns_group),
         }
     }
 

@@ -209,7 +209,7 @@ fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
     let likeness = |known: &str| {
         let whole = strsim::normalized_damerau_levenshtein(name, known);
         // The right section weighs less than the right word.
-        whole.max(0.9 * strsim::normalized_damerau_levenshtein(&last(name), &last(known)))
+        whole.max(0.89 * strsim::normalized_damerau_levenshtein(&last(name), &last(known)))
     };
     known
         .map(|known| (likeness(&known), known))

@@ -6,7 +6,7 @@ use super::history::Retention;
 use super::rules::PartialRules;
 
 /// Keys that a run takes when it starts, and then no more.
-const AT_START: [Key; 10] = [
+const AT_START: [Key; 12] = [
     Key::Timezone,
     Key::Source,
     Key::Mode,
@@ -17,6 +17,8 @@ const AT_START: [Key; 10] = [
     Key::Keep,
     Key::MaxHeals,
     Key::History,
+    Key::DnsListen,
+    Key::DnsGroup,
 ];
 
 /// What a run has to do so that another configuration holds; nothing of what has not changed.

@@ -10,6 +10,8 @@ use super::Ports;
 
 /// The NFLOG group by default: the number of the port that is watched.
 pub const GROUP: u16 = 25;
+/// The NFLOG group of answers of the DNS by default.
+pub const ANSWERS_GROUP: u16 = 26;
 /// Bytes of a prefix at the most: what a LOG target keeps (`struct xt_log_info`, 30 with the NUL).
 const PREFIX_LENGTH: usize = 29;
 
@@ -165,6 +167,8 @@ pub struct Rules {
     pub group: u16,
     /// What records begin with.
     pub prefix: Prefix,
+    /// The NFLOG group that answers of the DNS go to, where they are wanted.
+    pub answers: Option<u16>,
 }
 
 /// Rules as far as somebody said what they should be, or as far as they could be read.
@@ -180,6 +184,8 @@ pub struct PartialRules {
     pub group: Option<u16>,
     /// What records begin with.
     pub prefix: Option<Prefix>,
+    /// The NFLOG group that answers of the DNS go to; unsaid, they are not wanted.
+    pub answers: Option<u16>,
 }
 
 impl PartialRules {
@@ -192,6 +198,7 @@ impl PartialRules {
             at: self.at.or(other.at),
             group: self.group.or(other.group),
             prefix: self.prefix.or(other.prefix),
+            answers: self.answers.or(other.answers),
         }
     }
 
@@ -203,6 +210,7 @@ impl PartialRules {
             at: self.at.unwrap_or(at),
             group: self.group.unwrap_or(GROUP),
             prefix: self.prefix.unwrap_or_default(),
+            answers: self.answers,
         }
     }
 }

@@ -132,23 +132,25 @@ impl Names {
         })
     }
 
-    /// Asks what `address` is called, unless that was asked of late. Never waits.
-    pub(crate) fn ask(&mut self, address: IpAddr) {
+    /// Asks what `address` is called, unless that was asked of late; answers whether an answer is to come
+    /// for it. Never waits.
+    pub(crate) fn ask(&mut self, address: IpAddr) -> bool {
         let now = Instant::now();
         if self.known.get(&address).is_some_and(|until| now < *until) {
-            return;
+            return false;
         }
         if self.known.len() >= MAX_KNOWN {
             self.known.retain(|_, until| now < *until);
         }
         if self.waiting.len() >= MAX_WAITING || self.known.len() >= MAX_KNOWN {
             self.count.dropped += 1;
-            return;
+            return false;
         }
         // Until its answer comes it is not asked about again.
         self.known.insert(address, now + NONE_FOR);
         self.waiting.push_back(address);
         self.put();
+        true
     }
 
     /// The next answer: a name, or none, for an address that was asked about. Pends for ever while

@@ -119,6 +119,7 @@ pub(crate) enum Received<'a> {
 pub(crate) struct LogSocket {
     socket: mnl::Socket,
     group: u16,
+    snapshot: u32,
     requests: u32,
     /// What came in before the answer to the first request.
     early: VecDeque<Vec<u8>>,
@@ -153,6 +154,11 @@ impl LogSocket {
     /// Opens a socket that does not block and binds it to `group`. Messages come one by one until
     /// [`LogSocket::gather`] says otherwise, and with sequence numbers that begin with 0.
     pub(crate) fn open(group: u16) -> Result<Self, Error> {
+        Self::open_for(group, SNAPSHOT)
+    }
+
+    /// The same, for the first `snapshot` bytes of each packet, if the rule hands over as many.
+    pub(crate) fn open_for(group: u16, snapshot: u32) -> Result<Self, Error> {
         let failed = |step| {
             move |source| Error::System {
                 step,
@@ -169,6 +175,7 @@ impl LogSocket {
         let mut opened = Self {
             socket,
             group,
+            snapshot,
             requests: 0,
             early: VecDeque::new(),
         };
@@ -196,7 +203,7 @@ impl LogSocket {
         };
         let mut request = Request::new(group, self.next_request(), NLM_F_REQUEST | NLM_F_ACK);
         request.attribute(NFULA_CFG_CMD, &[NFULNL_CFG_CMD_BIND]);
-        let [a, b, c, d] = SNAPSHOT.to_be_bytes();
+        let [a, b, c, d] = self.snapshot.to_be_bytes();
         request.attribute(NFULA_CFG_MODE, &[a, b, c, d, NFULNL_COPY_PACKET, 0]);
         request.attribute(NFULA_CFG_NLBUFSIZ, &GATHERED.to_be_bytes());
         request.attribute(NFULA_CFG_TIMEOUT, &GATHER_CENTISECONDS.to_be_bytes());

@@ -168,7 +168,12 @@ impl Net {
         });
     }
 
-    fn in_machine(&self, what: impl FnOnce() + Send) {
+    /// What the words of `line` print on the machine, where they must succeed.
+    pub(crate) fn on_machine(&self, line: &str) -> String {
+        Self::inside(&self.machine, line)
+    }
+
+    pub(crate) fn in_machine(&self, what: impl FnOnce() + Send) {
         let namespace = File::open(format!("/run/netns/{}", self.machine)).unwrap();
         thread::scope(|scope| {
             let work = scope.spawn(|| {

@@ -8,6 +8,7 @@
 )]
 
 mod config;
+mod dns;
 mod ends;
 mod follow;
 mod harness;

@@ -52,15 +52,21 @@ impl Device {
         };
     }
 
-    /// What was found and nobody was told of: nothing, while it is allowed.
-    pub(super) fn tell(&mut self) -> &[Finding] {
+    /// What was found and nobody was told of: nothing, while it is allowed, and nothing that only
+    /// explains what is known to be worse.
+    pub(super) fn tell(&mut self) -> Vec<Finding> {
         let from = self.allowance.told.min(self.findings.len());
-        self.allowance.told = if self.allowance.is_allowed {
-            from
-        } else {
-            self.findings.len()
+        if self.allowance.is_allowed {
+            return Vec::new();
+        }
+        self.allowance.told = self.findings.len();
+        let adds = |at: &usize| {
+            let verdict = self.findings[*at].detector.verdict();
+            let mut before = self.findings[..*at].iter();
+            before.all(|known| known.detector.verdict() <= verdict)
         };
-        &self.findings[from..self.allowance.told]
+        let told = (from..self.findings.len()).filter(adds);
+        told.map(|at| self.findings[at]).collect()
     }
 
     /// Whether the mail services that it uses are those of a clean device, as far as is known.
@@ -111,7 +117,7 @@ impl Devices {
         let mut released = Vec::new();
         for (id, device) in &mut self.places {
             device.ask_allowance(settings);
-            released.extend(device.tell().iter().map(|finding| (*id, *finding)));
+            released.extend(device.tell().into_iter().map(|finding| (*id, finding)));
         }
         released
     }

@@ -77,3 +77,27 @@ fn what_was_told_comes_back_from_a_recording() {
         assert_eq!(serde_json::from_str::<Input>(&text).unwrap(), input);
     }
 }
+
+/// Whether each question comes before its connection, or all come before the device is known.
+#[test]
+fn questions_for_mail_servers_make_the_alarm_come_sooner() {
+    let alarm = |questions: fn(i64) -> Option<i64>| {
+        let mut engine = Engine::new(Settings::default(), LeaseBook::default(), 7);
+        let mut found = None;
+        for (number, observation) in (0..).zip(bot(PC, 1_000, 30)) {
+            if let Some(seconds) = questions(number) {
+                handle(&mut engine, lookup(seconds, PC));
+            }
+            let effects = engine.handle(Input::Syn(observation), observation.time);
+            let finding = effects.iter().find_map(|effect| match effect {
+                Effect::Found { finding, .. } => Some(finding.at_attempt),
+                _ => None,
+            });
+            found = found.or(finding);
+        }
+        found.unwrap()
+    };
+    let without = alarm(|_| None);
+    let with = alarm(|number| Some(1_000 + number));
+    assert!(with < without, "{with} {without}");
+}

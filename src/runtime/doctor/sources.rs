@@ -14,6 +14,7 @@ use super::{files, listed, saved_of};
 use crate::model::{SourceName, Topology};
 use crate::netfilter::{Status, Survey};
 use crate::ruleset::tracking;
+use crate::settings::rules::ANSWERS_GROUP;
 use crate::source::live::{self, LiveError, Options};
 use crate::sys;
 use crate::sys::capabilities::{Capabilities, Capability};
@@ -81,6 +82,8 @@ pub(super) struct Facts {
     /// The NFLOG group of the rules.
     number: u16,
     group: Group,
+    /// Who else than a watch reads the group of answers of the DNS.
+    answers_taken_by: Option<String>,
     /// Whether /dev/kmsg can be read, else why not.
     ring: Result<(), String>,
     /// Whether the ring buffer holds what rules log in this network namespace.
@@ -115,6 +118,7 @@ impl Facts {
         Self {
             number,
             group: group(status),
+            answers_taken_by: answers_taken_by(),
             ring: ring(),
             // The setting that lets other namespaces log is the first namespace's alone.
             logs_here: on("nf_log_all_netns").is_some(),
@@ -144,6 +148,7 @@ impl Facts {
     pub(super) fn judge(&self) -> Vec<Check> {
         vec![
             self.nflog(),
+            self.answers(),
             self.kernel_log(),
             self.capturing(),
             self.outcomes(),
@@ -176,6 +181,26 @@ impl Facts {
                 ID,
                 format!("NFLOG does not work: {why}"),
                 "modprobe nfnetlink_log; or watch by the kernel log: smtpwatch watch --source kmsg",
+            ),
+        }
+    }
+
+    fn answers(&self) -> Check {
+        const ID: &str = "sources.dns";
+        match (&self.answers_taken_by, self.conntrack) {
+            (Some(by), _) => Check::warn(
+                ID,
+                format!("NFLOG group {ANSWERS_GROUP}, for answers of the DNS, is taken by {by}"),
+                "where dns.listen is wanted, give another group: [dns] group = N",
+            ),
+            (None, None) => Check::ok(
+                ID,
+                "answers of the DNS can be read where the configuration says dns.listen; \
+                 the rule loads connection tracking, which is not there yet",
+            ),
+            (None, Some(_)) => Check::ok(
+                ID,
+                "answers of the DNS can be read where the configuration says dns.listen",
             ),
         }
     }
@@ -286,6 +311,15 @@ fn group(status: Option<&Status>) -> Group {
     }
 }
 
+/// A program other than a watch that reads the group of answers of the DNS.
+fn answers_taken_by() -> Option<String> {
+    let reader = sys::nflog::holder(ANSWERS_GROUP)?;
+    match reader.process {
+        Some((_, name)) if name == "smtpwatch" => None,
+        _ => Some(reader.to_string()),
+    }
+}
+
 fn ring() -> Result<(), String> {
     let opened = File::options()
         .read(true)
@@ -327,6 +361,7 @@ mod tests {
         Facts {
             number: 25,
             group: Group::Free,
+            answers_taken_by: None,
             ring: Ok(()),
             logs_here: true,
             capture: Ok(()),
@@ -366,6 +401,9 @@ mod tests {
         assert_eq!(of(id, |it| it.group = taken(false)), Warn);
         assert_eq!(of(id, |it| it.group = Group::NotPermitted), Warn);
         assert_eq!(of(id, |it| it.group = Group::Broken("no".to_owned())), Fail);
+        let by = Some("netlink port 7".to_owned());
+        assert_eq!(of("sources.dns", |it| it.answers_taken_by = by), Warn);
+        assert_eq!(of("sources.dns", |it| it.conntrack = None), Fine);
     }
 
     #[test]

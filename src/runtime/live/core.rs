@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::Sink;
+use super::{Dns, Sink};
 use crate::engine::{Effect, Engine, Input};
-use crate::model::{DeviceId, LossKind, Notice, SourceName, Timestamp};
+use crate::model::{DeviceId, Evidence, LossKind, Notice, Observation, SourceName, Timestamp};
 use crate::recording::Recorder;
 use crate::settings::Retention;
 use crate::source::VendorList;
@@ -26,6 +26,8 @@ pub(crate) struct Core {
     vendors: VendorList,
     /// What addresses are called.
     names: Option<Names>,
+    /// What answers of the DNS tell, where they are read.
+    dns: Option<Dns>,
     /// Devices that were just seen, and about which more may be found out.
     seen: Vec<DeviceId>,
 }
@@ -47,8 +49,14 @@ impl Core {
             has_news: true,
             vendors: vendors(),
             names: None,
+            dns: None,
             seen: Vec::new(),
         }
+    }
+
+    /// The same, with the answers of the DNS that `dns` reads.
+    pub(crate) fn with_dns(self, dns: Option<Dns>) -> Self {
+        Self { dns, ..self }
     }
 
     /// Hands `input` to the engine, and what follows from it to everybody.
@@ -88,6 +96,51 @@ impl Core {
         }
     }
 
+    /// Reads the answers of the DNS that have come; what they tell of questions for mail servers goes to the
+    /// engine.
+    fn hear(&mut self, now: Timestamp) {
+        let Some(dns) = &mut self.dns else {
+            return;
+        };
+        let heard = dns.hear(&self.engine, now);
+        if let Err(error) = &heard {
+            let text = format!("answers of the DNS are not read any more: {error}");
+            self.dns = None;
+            self.sink.say(&text, now);
+        }
+        for input in heard.unwrap_or_default() {
+            self.take(input, now);
+        }
+    }
+
+    /// Hands in what answers of the DNS have told of an attempt's device and of where it goes.
+    fn introduce(&mut self, observation: &Observation, now: Timestamp) {
+        let Some(dns) = &mut self.dns else {
+            return;
+        };
+        let told = dns.introduce(&self.engine, observation, now);
+        let destination = observation.tuple.destination;
+        if let Some(names) = &mut self.names
+            && dns.wants_name(&self.engine, destination, now)
+            && names.ask(destination)
+        {
+            dns.waits_for_name(destination);
+        }
+        for input in told {
+            self.take(input, now);
+        }
+    }
+
+    /// Takes the name that was asked for: a destination's tells of its service, and goes no further.
+    pub(super) fn name(&mut self, address: IpAddr, name: Option<String>, now: Timestamp) {
+        if let Some(dns) = &mut self.dns
+            && dns.takes_name(address, name.as_deref(), now)
+        {
+            return;
+        }
+        self.take(Input::ReverseName { address, name }, now);
+    }
+
     /// The next name that was asked for; never, where none is.
     pub(super) async fn named(&mut self) -> (IpAddr, Option<String>) {
         match &mut self.names {
@@ -99,6 +152,9 @@ impl Core {
     /// Asks `names` for names from now on; nobody, where there is none.
     pub(super) fn set_names(&mut self, names: Option<Names>) {
         self.names = names;
+        if let Some(dns) = &mut self.dns {
+            dns.waits_for_no_name();
+        }
     }
 
     /// Goes on with what earlier runs left.
@@ -126,9 +182,14 @@ impl Core {
 
     /// Hands in what `source` read.
     pub(super) fn take_batch(&mut self, source: &SourceName, batch: &mut Batch, now: Timestamp) {
+        // A name is looked up before it is connected to: what was answered by now counts for all of it.
+        self.hear(now);
         let mut late = batch.late.iter().peekable();
         for (place, evidence) in batch.evidence.drain(..).enumerate() {
             let is_late = late.next_if(|&&late| late == place).is_some();
+            if let Evidence::Syn(observation) = &evidence {
+                self.introduce(observation, now);
+            }
             self.take(Input::told(evidence, is_late), now);
         }
         for (kind, events) in batch.lost.drain(..) {
@@ -177,6 +238,7 @@ impl Core {
 
     /// Time has passed: losses are told, and what was gathered is handed on.
     pub(super) fn tick(&mut self, now: Timestamp) {
+        self.hear(now);
         self.tell_losses(now);
         self.take(Input::Tick, now);
         let mut troubles = Vec::new();
@@ -230,6 +292,9 @@ impl Core {
                 asked.questions, asked.failed, asked.dropped
             );
             self.sink.say(&text, now);
+        }
+        if let Some(told) = self.dns.as_ref().and_then(Dns::missed) {
+            self.sink.say(&told, now);
         }
         let mut troubles = Vec::new();
         if let Some((mut gatherer, writer)) = self.history.take() {

@@ -28,6 +28,8 @@ pub(crate) struct Guard(Option<Post>);
 struct Post {
     backend: Backend,
     via: Via,
+    /// The group whose reader waits for answers of the DNS.
+    answers: Option<u16>,
     prepared: Prepared,
     /// The kernel's news of changes; none where it tells none.
     monitor: Option<(Monitor, Readiness)>,
@@ -76,6 +78,7 @@ impl Guard {
             monitor: None,
             backend,
             via: rules.via,
+            answers: rules.answers,
             prepared,
             keeps_rules,
             max_heals,
@@ -334,6 +337,7 @@ impl Post {
     ) -> Result<(), netfilter::Error> {
         let mut rules = wanted.resolve(self.backend.default_at());
         rules.via = self.via;
+        rules.answers = self.answers;
         let prepared = self.backend.prepare(&rules)?;
         self.backend.check(&prepared)?;
         // What these have counted; rules that are loaded anew begin at 0.

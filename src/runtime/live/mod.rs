@@ -5,6 +5,7 @@
 //! when it was sent.
 
 mod core;
+mod dns;
 mod ends;
 mod guard;
 mod keys;
@@ -29,6 +30,7 @@ use crate::store::Resumed;
 use crate::sys::readiness::Readiness;
 
 pub(crate) use self::core::Core;
+pub(crate) use dns::Dns;
 use ends::Call;
 pub(crate) use ends::Ends;
 pub(crate) use guard::Guard;
@@ -134,7 +136,7 @@ impl Live {
                 }
                 (address, name) = self.core.named() => {
                     let now = self.clock.now();
-                    self.core.take(Input::ReverseName { address, name }, now);
+                    self.core.name(address, name, now);
                 }
                 ready = inventory.wait() => {
                     ready?;

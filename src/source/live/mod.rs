@@ -11,6 +11,7 @@
 mod begun;
 mod capture;
 mod conntrack;
+pub(crate) mod dns;
 mod file;
 mod journal;
 mod kmsg;
