@@ -59,6 +59,7 @@ fn laid_over(command: &[impl AsRef<OsStr>], named: Option<&Path>) -> Result<Reso
         Verb::Explain(flags) => flags,
         Verb::Watch(flags) => flags.as_ref(),
         Verb::Rules(flags) => flags,
+        Verb::Simulate(flags) => flags,
         Verb::Replay(_) | Verb::Config(_) | Verb::Doctor(_) | Verb::Who(_) | Verb::History(_) => {
             say(
                 "that verb takes nothing of the configuration; give watch, report, rules, devices or explain",

@@ -214,6 +214,11 @@ impl Device {
         self.destinations.top(count)
     }
 
+    /// Bytes that the detectors keep of it.
+    pub fn detector_bytes(&self) -> usize {
+        size_of::<Detectors>()
+    }
+
     /// How its attempts ended.
     pub fn outcomes(&self) -> OutcomeCounts {
         self.outcomes.of_all(self.attempts)

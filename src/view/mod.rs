@@ -17,6 +17,7 @@ mod notes;
 mod notice;
 mod report;
 mod rules;
+mod simulate;
 mod table;
 mod who;
 
@@ -33,6 +34,7 @@ pub(crate) use live::LiveView;
 pub(crate) use notice::told;
 pub(crate) use report::Report;
 pub(crate) use rules::RulesStatus;
+pub(crate) use simulate::Simulation;
 pub(crate) use who::Who;
 
 /// How to print.

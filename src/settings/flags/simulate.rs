@@ -1,0 +1,67 @@
+//! The flags of `simulate`.
+
+use std::num::NonZero;
+use std::path::Path;
+
+use clap::Args;
+
+use super::Print;
+use super::config::{ConfigFile, Configurable};
+use crate::settings::config::Resolved;
+
+/// The flags of `simulate`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Honest hosts and bots are made up by a seed, each behind a gateway of its own, and shown to these settings'
+detectors and to other programs' rules. The same seed gives the same answer on every machine. Attempts, groups,
+seconds and answered connections are told as the median and what 95 % of the hosts that were found stay within.
+
+Examples:
+  smtpwatch simulate
+  smtpwatch simulate --profile malicious --detector novelty --seeds 1000
+  smtpwatch simulate --profile byod-3 --names --days 90 --config /tmp/new.toml
+  smtpwatch simulate --json --output table.json"
+)]
+pub struct Simulate {
+    /// Hosts of this kind only, benign or malicious for all of those; can be given again [default: all].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub profile: Vec<String>,
+    /// What this detector says only, own or rivals for all of those; can be given again [default: all].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub detector: Vec<String>,
+    /// How long a host is looked at [default: 28 days where it is honest, else 14].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    pub days: Option<u32>,
+    /// Hosts of each kind.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub seeds: u32,
+    /// Another seed makes up other hosts.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// The gateway sees DNS answers, and knows which networks are one mail service.
+    #[arg(long)]
+    pub names: bool,
+    /// The gateway sees questions for mail servers (MX).
+    #[arg(long)]
+    pub lookups: bool,
+    /// Threads [default: as many as there are cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZero<usize>>,
+    /// No progress on standard error.
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// How and where to print.
+    #[command(flatten)]
+    pub print: Print,
+    /// The configuration.
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Configurable for Simulate {
+    fn config_file(&self) -> Option<&Path> {
+        self.config.path()
+    }
+
+    fn lay_over(&self, _: &mut Resolved) {}
+}
