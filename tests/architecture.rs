@@ -59,11 +59,12 @@ const BANNED: [&str; 27] = [
     "unsafe ",
 ];
 /// Where a banned name is allowed, and why.
-const EXCEPTIONS: [(&str, &str); 2] = [
+const EXCEPTIONS: [(&str, &str); 3] = [
     // A default that is taken only where the user names no zone; the value is then handed down.
     ("src/settings/flags.rs", "TimeZone::system()"),
     // Numbers of a seed that is handed down.
     ("src/simulation/chance.rs", "fastrand"),
+    ("src/simulation/chance.rs", "rand::"),
 ];
 
 struct Source {
