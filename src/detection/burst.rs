@@ -2,7 +2,9 @@
 //!
 //! Claims: 10 distinct new destination groups (/24, /48) within 1 h. A mail client uses the few
 //! servers of its provider, a bot the MX of every recipient. The figures are an operator's rule of
-//! thumb: readable at once, and above the eight /24 that a large hosted mail service spreads over.
+//! thumb: readable at once, and above the eight /24 that a large hosted mail service spreads over. It
+//! explains what `novelty` says, and is never the reason of a block by itself: no bound on its false
+//! alarms is known.
 //!
 //! Cannot see: a bot that sends through one relay (`volume` may), one that takes more than 6 min
 //! for each new group. Speaks wrongly of a mail server, or of a probe of port 25, that nobody
@@ -20,14 +22,15 @@ use crate::settings::Settings;
 pub(super) struct Burst(Threshold);
 
 impl Burst {
-    /// Whether it has not spoken yet.
-    pub(super) fn listens(&self) -> bool {
-        !self.0.is_reached()
+    /// Begins to count again.
+    pub(super) fn forget_events(&mut self) {
+        self.0.forget_events();
     }
 
-    /// What it counts by.
-    pub(super) fn threshold(&mut self) -> &mut Threshold {
-        &mut self.0
+    /// Bytes on the heap.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        self.0.heap()
     }
 }
 

@@ -1,18 +1,25 @@
 //! Floor 2: the detectors. Each is one file that says what it claims, its parameters, and what it
 //! cannot see; [`Detectors`] is the registry: one device's state of them all.
 //!
-//! Elapsed time enters in whole seconds, so that sources of different resolution agree.
+//! Elapsed time enters in whole seconds, so that sources of different resolution agree, and is added up
+//! for each device, so that clocks may be set.
 
 mod burst;
+mod elapsed;
 mod groups;
+mod novelty;
+mod policy;
 mod volume;
 mod window;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Finding, Group, Timestamp};
+use crate::model::{Finding, Group, Pace, Timestamp};
 use crate::settings::Settings;
 
+use elapsed::Elapsed;
 use groups::KnownGroups;
 
 /// A device's attempt, as the detectors are told of it.
@@ -35,10 +42,14 @@ pub struct Contact<'a> {
 pub(crate) struct Scored {
     /// When it was made.
     time: Timestamp,
+    /// The same in seconds of the device's own time.
+    second: u32,
     /// Which of the device's attempts it is, counted from 1.
     number: u64,
     /// Whether the device never used its destination group before.
     is_new_group: bool,
+    /// Whether only others may send.
+    is_against_policy: bool,
 }
 
 /// A rule about one device's attempts, fed in the order of time.
@@ -50,7 +61,10 @@ trait Detect {
 /// One device's state of all detectors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detectors {
+    elapsed: Elapsed,
     groups: KnownGroups,
+    novelty: novelty::Novelty,
+    policy: policy::Policy,
     burst: burst::Burst,
     volume: volume::Volume,
 }
@@ -64,40 +78,87 @@ impl Detectors {
         settings: &Settings,
         findings: &mut Vec<Finding>,
     ) {
-        let Contact { time, number, .. } = *contact;
-        let Some(&group) = contact.groups.first() else {
-            return;
-        };
-        if !self.burst.listens() && !self.volume.listens() {
-            return;
-        }
+        let second = self.elapsed.note(contact.time);
+        let is_unused = self.groups.is_new(contact.groups, second);
         let attempt = Scored {
-            time,
-            number,
-            // Groups are remembered for `burst` alone.
-            is_new_group: self.burst.listens() && self.groups.is_new(group, time),
+            time: contact.time,
+            second,
+            number: contact.number,
+            is_new_group: is_unused && !contact.is_smarthost,
+            is_against_policy: contact.is_against_policy,
         };
-        let registry: [&mut dyn Detect; 2] = [&mut self.burst, &mut self.volume];
+        let registry: [&mut dyn Detect; 4] = [
+            &mut self.novelty,
+            &mut self.policy,
+            &mut self.burst,
+            &mut self.volume,
+        ];
         for detector in registry {
             findings.extend(detector.observe(&attempt, settings));
         }
+    }
+
+    /// Takes a question of the device's for somebody's mail servers (MX), asked after that many of its
+    /// attempts; adds what there is to say for the first time to `findings`.
+    pub fn lookup(
+        &mut self,
+        time: Timestamp,
+        number: u64,
+        settings: &Settings,
+        findings: &mut Vec<Finding>,
+    ) {
+        let second = self.elapsed.note(time);
+        let finding = self
+            .novelty
+            .lookup(second, (time, number), &settings.novelty);
+        findings.extend(finding);
+    }
+
+    /// The scores of `novelty` at `now`, each with the threshold at which it speaks.
+    pub fn scores(&self, settings: &Settings, now: Timestamp) -> [(Pace, f64, f64); 3] {
+        self.novelty.scores(self.elapsed.at(now), &settings.novelty)
+    }
+
+    /// How long ago the device first used `group`, where it has known it since; at its latest attempt.
+    pub fn used_for(&self, group: Group) -> Option<Duration> {
+        self.groups.used_for(group, self.elapsed.seconds())
+    }
+
+    /// The groups that it knows.
+    pub fn known_groups(&self) -> impl Iterator<Item = Group> {
+        self.groups.iter(self.elapsed.seconds())
+    }
+
+    /// Forgives what was said: scores begin at zero and every detector may speak again. What the device
+    /// knows it goes on knowing.
+    pub fn forgive(&mut self) {
+        self.novelty.forgive();
+        self.policy.forgive();
+        self.burst = burst::Burst::default();
+        self.volume = volume::Volume::default();
     }
 }
 
 impl Detectors {
     /// Moves all times by `micros`: they were told by another clock.
     pub fn move_by(&mut self, micros: i64) {
-        self.groups.move_by(micros);
-        self.burst.threshold().move_by(micros);
-        self.volume.threshold().move_by(micros);
+        self.elapsed.move_by(micros);
     }
 
-    /// Forgets when things happened that cannot have happened after `now`: a clock that was put back
-    /// makes no alarm.
+    /// Has nothing have happened after `now`. Where the clock was put back since, nobody knows how long
+    /// ago it was: scores begin at zero, and that makes no alarm.
     pub fn forget_after(&mut self, now: Timestamp) {
-        self.groups.forget_after(now);
-        self.burst.threshold().forget_after(now);
-        self.volume.threshold().forget_after(now);
+        if self.elapsed.forget_after(now) {
+            self.novelty.forget_scores();
+            self.burst.forget_events();
+            self.volume.forget_events();
+        }
+    }
+
+    /// Bytes that it takes, with what it has on the heap.
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.groups.heap() + self.burst.heap() + self.volume.heap()
     }
 }
 
@@ -105,7 +166,12 @@ impl Detectors {
 pub(crate) fn scored(seconds: i64, number: u64, is_new_group: bool) -> Scored {
     Scored {
         time: Timestamp::from_seconds(seconds),
+        second: u32::try_from(seconds).unwrap(),
         number,
         is_new_group,
+        is_against_policy: false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,14 +17,15 @@ use crate::settings::Settings;
 pub(super) struct Volume(Threshold);
 
 impl Volume {
-    /// Whether it has not spoken yet.
-    pub(super) fn listens(&self) -> bool {
-        !self.0.is_reached()
+    /// Begins to count again.
+    pub(super) fn forget_events(&mut self) {
+        self.0.forget_events();
     }
 
-    /// What it counts by.
-    pub(super) fn threshold(&mut self) -> &mut Threshold {
-        &mut self.0
+    /// Bytes on the heap.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        self.0.heap()
     }
 }
 

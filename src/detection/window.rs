@@ -6,33 +6,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Scored;
-use crate::model::{Detector, Finding, Timestamp};
+use crate::model::{Detector, Finding};
 
-/// Times of the last events, until the threshold is reached.
+/// Seconds of the last events, of the device's own time, until the threshold is reached.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Threshold {
-    events: VecDeque<Timestamp>,
+    events: VecDeque<u32>,
     is_reached: bool,
 }
 
 impl Threshold {
-    /// Whether it has been reached.
-    pub(super) fn is_reached(&self) -> bool {
-        self.is_reached
-    }
-
-    /// Moves all times by `micros`.
-    pub(super) fn move_by(&mut self, micros: i64) {
-        for event in &mut self.events {
-            *event = event.plus_micros(micros);
-        }
-    }
-
-    /// Forgets events after `now`.
-    pub(super) fn forget_after(&mut self, now: Timestamp) {
-        self.events.retain(|&event| event <= now);
-    }
-
     /// Counts `attempt`; answers `detector`'s finding where it is the first that makes `count`
     /// events `within` the time.
     pub(super) fn count(
@@ -45,15 +28,19 @@ impl Threshold {
         if self.is_reached {
             return None;
         }
-        let seconds = i64::try_from(within.as_secs()).unwrap_or(i64::MAX);
+        let now = attempt.second;
         while self
             .events
             .front()
-            .is_some_and(|&first| attempt.time.seconds_since(first) > seconds)
+            .is_some_and(|&first| u64::from(now.saturating_sub(first)) > within.as_secs())
         {
             self.events.pop_front();
         }
-        self.events.push_back(attempt.time);
+        if self.events.len() == self.events.capacity() {
+            // Doubling would leave half of it empty in every device.
+            self.events.reserve_exact(self.events.len() / 4 + 4);
+        }
+        self.events.push_back(now);
         let first = *self.events.front()?;
         if self.events.len() < count as usize {
             return None;
@@ -66,12 +53,27 @@ impl Threshold {
             threshold: f64::from(count),
             at: attempt.time,
             at_attempt: attempt.number,
-            took: Duration::from_secs(attempt.time.seconds_since(first).unsigned_abs()),
+            took: Duration::from_secs(now.saturating_sub(first).into()),
             within,
-            new_groups: 0,
+            new_groups: if detector == Detector::Burst {
+                count
+            } else {
+                0
+            },
             mail_lookups: 0,
             pace: None,
             normal_per_day: None,
         })
+    }
+
+    /// Begins to count again.
+    pub(super) fn forget_events(&mut self) {
+        self.events = VecDeque::new();
+    }
+
+    /// Bytes on the heap.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        self.events.capacity() * size_of::<u32>()
     }
 }

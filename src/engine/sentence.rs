@@ -61,7 +61,8 @@ impl Facts {
             self.addresses.last(),
             &self.id,
         );
-        let mut sentence = match deciding(&self.findings) {
+        let deciding = deciding(&self.findings);
+        let mut sentence = match deciding {
             Some(finding) => alarm(finding, &name),
             None => format!("{name} stayed below every limit"),
         };
@@ -87,6 +88,15 @@ impl Facts {
             );
         }
         sentence += &self.ends();
+        if let Some(finding) = deciding
+            && finding.detector == Detector::Novelty
+        {
+            let _ = write!(
+                sentence,
+                "; score {:.1} >= {:.1}",
+                finding.score, finding.threshold
+            );
+        }
         if self.is_shared {
             sentence += "; several machines stand behind it (a NAT or an access point)";
         }
@@ -146,11 +156,8 @@ fn novelty(finding: &Finding, name: &str, took: &str) -> String {
         ),
     };
     format!(
-        "{name} contacted mail servers in {} it never used before in {took}{lookups} \
-         (limit: about {normal} new a day; score {:.1} >= {:.1})",
-        count(finding.new_groups.into(), "network"),
-        finding.score,
-        finding.threshold,
+        "{name} contacted {} it never used before in {took}{lookups} (limit: about {normal} new a day)",
+        count(finding.new_groups.into(), "mail server"),
     )
 }
 

@@ -42,7 +42,7 @@ impl Pacing {
 
     /// The score at which it speaks.
     pub fn threshold(&self) -> f64 {
-        (self.false_alarm_years * MINUTES_PER_YEAR).ln() + self.drift_per_day() / MINUTES_PER_DAY
+        threshold(self.false_alarm_years, self.drift_per_day())
     }
 }
 
@@ -58,14 +58,40 @@ pub struct Novelty {
     pub lookups: Lookups,
 }
 
-/// What `novelty` makes of questions for mail servers, where it hears them.
+/// What `novelty` makes of questions for mail servers, where it hears them: its third clock, which
+/// counts them beside the new groups of the fast one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lookups {
-    /// A day, of an honest device.
+    /// A day, of an honest device that asks at all.
     pub normal: f64,
     /// A day, of a bot that asks by itself.
     pub infected: f64,
+    /// As [`Pacing::false_alarm_years`], of a device with both normal rates.
+    pub false_alarm_years: f64,
+}
+
+impl Lookups {
+    /// What one question adds to the score.
+    pub fn gain(&self) -> f64 {
+        (self.infected / self.normal).ln()
+    }
+
+    /// What a day takes off the score, beside new groups at `pacing`.
+    pub fn drift_per_day(&self, pacing: &Pacing) -> f64 {
+        self.infected - self.normal + pacing.drift_per_day()
+    }
+
+    /// The score at which it speaks, beside new groups at `pacing`.
+    pub fn threshold(&self, pacing: &Pacing) -> f64 {
+        threshold(self.false_alarm_years, self.drift_per_day(pacing))
+    }
+}
+
+/// The threshold of a clock whose score falls by `drift` a day: the mean time to a false alarm is at
+/// least e to the power of it, in minutes, less what falls off in a minute (Lorden 1971).
+fn threshold(false_alarm_years: f64, drift: f64) -> f64 {
+    (false_alarm_years * MINUTES_PER_YEAR).ln() + drift / MINUTES_PER_DAY
 }
 
 impl Default for Novelty {
@@ -85,8 +111,9 @@ impl Default for Novelty {
                 free: 3,
             },
             lookups: Lookups {
-                normal: 1.0,
+                normal: 16.0,
                 infected: 48.0,
+                false_alarm_years: 18_000.0,
             },
         }
     }

@@ -432,7 +432,7 @@ fn the_next_run_goes_on_where_the_last_one_stopped() {
             .count();
     }
     let at = |engine: &Engine| engine.devices().next().unwrap().1.findings[0].at;
-    assert_eq!((found, at(&second)), (1, at(&all)));
+    assert_eq!((found, at(&second)), (2, at(&all)));
 
     // What was said is not said again, and the verdict stays.
     let mut third = Engine::new(settings(), LeaseBook::default(), 7);
@@ -444,24 +444,24 @@ fn the_next_run_goes_on_where_the_last_one_stopped() {
     }
     let device = third.devices().next().unwrap().1;
     assert_eq!((device.verdict(), device.attempts), (Verdict::Infected, 30));
-    assert_eq!(device.findings.len(), 1);
+    assert_eq!(device.findings.len(), 2);
 }
 
 #[test]
 fn states_are_told_by_the_time_of_day() {
     let day = 86_400 * MICROS_PER_SECOND;
     let mut first = Engine::new(Settings::default(), LeaseBook::default(), 7);
-    for observation in bot(PC, 0, 9) {
+    for observation in bot(PC, 0, 7) {
         first.handle(Input::Syn(observation), observation.time);
     }
-    first.handle(Input::WallClock(day), Timestamp::from_seconds(9));
-    let tenth = syn(86_410, PC, 50_000, "198.51.100.1");
+    first.handle(Input::WallClock(day), Timestamp::from_seconds(7));
+    let eighth = syn(86_410, PC, 50_000, "198.51.100.1");
     for (resumed_at_offset, finds) in [(0, true), (day, false)] {
         // By inputs that bear the time of day; by a clock that is a day further still.
         let mut second = Engine::new(Settings::default(), LeaseBook::default(), 7);
         feed(&mut second, Input::WallClock(resumed_at_offset), 86_410);
         feed(&mut second, Input::Resume(states(&first)), 86_410);
-        let effects = feed(&mut second, tenth, 86_410);
+        let effects = feed(&mut second, eighth, 86_410);
         let found = effects
             .iter()
             .any(|effect| matches!(effect, Effect::Found { .. }));
@@ -528,7 +528,10 @@ fn new_settings_lose_nothing_that_is_known() {
     feed(&mut engine, Input::Settings(Box::new(back)), 5);
     feed(&mut engine, syn(6, PC, 50_001, "198.51.100.1"), 6);
     let device = engine.devices().next().unwrap().1;
-    assert_eq!((device.attempts, device.verdict()), (6, Verdict::Infected));
+    assert_eq!(
+        (device.attempts, device.verdict()),
+        (6, Verdict::Suspicious)
+    );
     assert!(engine.totals().evicted_attempts > 0);
 }
 

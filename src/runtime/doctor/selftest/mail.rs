@@ -10,8 +10,8 @@ use pnet_packet::tcp::{self, MutableTcpPacket, TcpFlags};
 use super::network::{GATEWAY, LAN_END, MACHINE, MACHINE_ADDRESS, Network};
 use crate::model::Tuple;
 
-/// As many as make the detector of bursts speak.
-pub(super) const SYNS: u32 = 10;
+/// As many as make the detector of new destinations speak.
+pub(super) const SYNS: u32 = 8;
 
 const ETHERNET: usize = 14;
 const HEADER: usize = 20;
