@@ -216,7 +216,7 @@ impl Device {
 
     /// Bytes that the detectors keep of it.
     pub fn detector_bytes(&self) -> usize {
-        size_of::<Detectors>()
+        self.detectors.bytes()
     }
 
     /// How its attempts ended.
