@@ -68,7 +68,7 @@ mod tests {
             settings: Settings::default(),
             judges: Judge::all(),
             seed: 1,
-            days: Some(1),
+            days: 1,
             has_names: true,
             has_lookups: true,
         };

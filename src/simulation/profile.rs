@@ -82,7 +82,7 @@ fn storm(accident: Accident) -> Box<dyn Behaviour> {
 
 /// All of them, the honest first. The rates of the botnets by name are John et al., "Studying Spamming
 /// Botnets Using Botlab" (NSDI 2009).
-pub(crate) static PROFILES: [Profile; 37] = [
+pub(crate) static PROFILES: [Profile; 38] = [
     benign("printer", "one smarthost, 12 a workday", |_| {
         Box::new(Client::new(&[1], 12))
     }),
@@ -227,6 +227,12 @@ pub(crate) static PROFILES: [Profile; 37] = [
     malicious("low", "6 an hour", |_| Box::new(Bot::per_hour(6.0))),
     malicious("snail", "1 an hour", |_| Box::new(Bot::per_hour(1.0))),
     malicious("drip", "6 a day", |_| Box::new(Bot::new(6.0))),
+    malicious("drip-new", "6 a day, each to a new destination", |_| {
+        Box::new(Bot {
+            new: 1.0,
+            ..Bot::new(6.0)
+        })
+    }),
     malicious(
         "evader",
         "2 fresh MX an hour, 5 connections to each",

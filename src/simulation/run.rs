@@ -23,9 +23,6 @@ const START: Timestamp = Timestamp::from_seconds(1_767_571_200);
 const WAKING: i64 = 10 * 3_600 * MICROS_PER_SECOND;
 /// And each at another moment within this.
 const MOMENTS: i64 = 3_600 * MICROS_PER_SECOND;
-/// Days of an honest host, and of a bot, where nothing else is asked for.
-const BENIGN_DAYS: u32 = 28;
-const MALICIOUS_DAYS: u32 = 14;
 /// Attempts of a bot after which nobody is waited for any more.
 const MAX_ATTEMPTS: u64 = 10_000;
 /// Attempts that are looked at after an alarm.
@@ -86,8 +83,8 @@ pub(crate) struct Setting {
     pub(crate) judges: Vec<Judge>,
     /// Another one is another world.
     pub(crate) seed: u64,
-    /// How long a host is looked at; none is 28 days for honest hosts, 14 for bots.
-    pub(crate) days: Option<u32>,
+    /// Days for which a host is looked at.
+    pub(crate) days: u32,
     /// Whether the DNS tells which groups are one service.
     pub(crate) has_names: bool,
     /// Whether the gateway hears questions for mail servers (MX).
@@ -273,11 +270,11 @@ impl Judge {
 /// Runs one host of `profile`.
 pub(crate) fn run_host(profile: &Profile, host: u64, setting: &Setting) -> HostRun {
     let mut chance = Chance::new(setting.seed, profile.name, host);
-    let (start, days) = if profile.is_malicious {
-        let start = START.plus_micros(WAKING + chance.micros(MOMENTS));
-        (start, setting.days.unwrap_or(MALICIOUS_DAYS))
+    let days = setting.days;
+    let start = if profile.is_malicious {
+        START.plus_micros(WAKING + chance.micros(MOMENTS))
     } else {
-        (START, setting.days.unwrap_or(BENIGN_DAYS))
+        START
     };
     let end = start.plus_micros(i64::from(days) * DAY);
     let behaviour = profile.behaviour(&mut chance);

@@ -42,8 +42,8 @@ pub(crate) struct Simulation {
     seed: u64,
     /// Hosts of each profile.
     seeds: usize,
-    /// Days of each; none is 28 where it is honest, else 14.
-    days: Option<u32>,
+    /// Days of each.
+    days: u32,
     names: bool,
     lookups: bool,
     profiles: Vec<Kind>,

@@ -29,9 +29,9 @@ pub struct Simulate {
     /// What this detector says only, own or rivals for all of those; can be given again [default: all].
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub detector: Vec<String>,
-    /// How long a host is looked at [default: 28 days where it is honest, else 14].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3_650))]
-    pub days: Option<u32>,
+    /// Days for which a host is looked at, and a bot for 10,000 attempts at the most.
+    #[arg(long, value_name = "N", default_value_t = 28, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    pub days: u32,
     /// Hosts of each kind.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub seeds: u32,
