@@ -215,6 +215,9 @@ fn each_verb_refuses_a_configuration_with_a_mistake() {
         &["devices"],
         &["explain", "x"],
         &["config", "show"],
+        &["doctor"],
+        &["who", "--public-ip", "203.0.113.7", "--at", "1h"],
+        &["history", "forget", "192.168.1.23"],
     ] {
         let (status, out, err) = run(&[verb, &["--config", name(&file)]].concat());
         assert_eq!((status, out.as_str()), (1, ""), "{verb:?}: {err}");
@@ -224,6 +227,56 @@ fn each_verb_refuses_a_configuration_with_a_mistake() {
         );
         assert_eq!(err.lines().count(), 1, "{verb:?}: {err}");
     }
+}
+
+/// Where the history is comes from the file for whoever asks it, too; a flag has the last word.
+#[test]
+fn whoever_asks_the_history_looks_where_the_file_says() {
+    let folder = Folder::new();
+    let state = folder.0.path().join("state");
+    let text = format!(
+        "timezone = \"Europe/Berlin\"\nhistory.dir = \"{}\"\n",
+        state.display()
+    );
+    let file = folder.write("main.toml", &text);
+    let config = ["--config", name(&file)];
+    let who = ["who", "--public-ip", "203.0.113.7", "--at", "1h"];
+    let forget = ["history", "forget", "192.168.1.23"];
+    for verb in [&who[..], &forget] {
+        let (status, out, err) = run(&[verb, &config].concat());
+        assert_eq!((status, out.as_str()), (1, ""), "{verb:?}: {err}");
+        assert!(err.contains(&format!("{}/", state.display())), "{err}");
+        let (_, _, err) = run(&[verb, &config, &["--state-dir", "/no/such"]].concat());
+        assert!(err.contains("/no/such/"), "{err}");
+        // Where none is kept there is nothing to ask.
+        let none = folder.write("none.toml", "[history]\ndir = \"-\"\n");
+        let (status, _, err) = run(&[verb, &["--config", name(&none)]].concat());
+        let expected = format!(
+            "no history is kept: history.dir is \"-\" ({}:2); name one that was: --state-dir DIR",
+            none.display()
+        );
+        assert_eq!(status, 1);
+        assert!(err.contains(&expected), "{verb:?}: {err}");
+    }
+    // What such a verb takes can be shown.
+    let shown = answer(
+        &[
+            &["config", "show", "--"][..],
+            &who,
+            &config,
+            &["--timezone", "UTC"],
+        ]
+        .concat(),
+    );
+    assert!(
+        shown.contains("timezone = \"UTC\" # command line\n")
+            && shown.contains(&format!(
+                "dir = \"{}\" # from {}:2",
+                state.display(),
+                file.display()
+            )),
+        "{shown}"
+    );
 }
 
 #[test]

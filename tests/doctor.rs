@@ -263,6 +263,113 @@ fn mail_that_is_blocked_already_is_told() {
     );
 }
 
+/// Without NAT and without a rule that asks for the state of connections the kernel tracks none, and neither do our
+/// own rules have it do so; the rule that is advised does.
+#[test]
+fn a_gateway_that_tracks_no_connections_is_told() {
+    let gateway = Gateway::new();
+    gateway.shell("nft flush ruleset");
+    gateway.nft(
+        "table inet mine { chain passing { type filter hook forward priority 0; tcp dport 445 drop; }; }",
+    );
+    gateway.shell(&format!("{SMTPWATCH} rules install --config /dev/null"));
+    let diagnosis = gateway.diagnosis();
+    let found = diagnosis.is("sources.conntrack", "warn");
+    assert!(found.contains("the kernel tracks none here"), "{found}");
+    let advice = diagnosis.check("sources.conntrack")["advice"]
+        .as_str()
+        .unwrap();
+    let (_, advised) = advice.split_once("starts it: ").unwrap();
+    let (command, _) = advised.split_once("; or watch").unwrap();
+    gateway.shell(command);
+    gateway.diagnosis().is("sources.conntrack", "ok");
+    gateway.shell("nft delete table inet track");
+    gateway.diagnosis().is("sources.conntrack", "warn");
+    for kind in ["nft", "legacy"] {
+        let rule =
+            "FORWARD -m comment --comment x -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+        gateway.shell(&format!("iptables-{kind} -A {rule}"));
+        gateway.diagnosis().is("sources.conntrack", "ok");
+        gateway.shell(&format!("iptables-{kind} -D {rule}"));
+        gateway.diagnosis().is("sources.conntrack", "warn");
+    }
+}
+
+/// The doctor looks at what a watch with the same configuration would use.
+#[test]
+fn a_configuration_says_what_is_looked_at() {
+    let gateway = Gateway::new();
+    gateway.nft(
+        "table inet mine { chain passing { type filter hook forward priority 0; tcp dport 587 drop; }; }",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let leases = folder.path().join("leases");
+    fs::write(
+        &leases,
+        "1700000000 02:00:00:00:00:17 192.168.7.23 alice *\n",
+    )
+    .unwrap();
+    let file = folder.path().join("main.toml");
+    let text = format!(
+        "network.ports = [25, 587]\nrules.group = 7\nhistory.dir = \"{}\"\nwatch.leases = \"{}\"\n",
+        state.display(),
+        leases.display()
+    );
+    fs::write(&file, text).unwrap();
+    let examined = |config: &str| {
+        let mut command = gateway.command(SMTPWATCH);
+        command.args(["doctor", "--json", "--config", config]);
+        Diagnosis::of(&command.output().unwrap())
+    };
+    let by_default = examined("/dev/null");
+    by_default.is("firewall.port25", "ok");
+    assert!(
+        by_default
+            .is("sources.nflog", "ok")
+            .contains("group 25 is free")
+    );
+    let diagnosis = examined(file.to_str().unwrap());
+    let found = diagnosis.is("firewall.port25", "warn");
+    assert!(
+        found.contains("port 25,587 is blocked") && found.contains("inet mine passing"),
+        "{found}"
+    );
+    assert!(
+        diagnosis
+            .is("sources.nflog", "ok")
+            .contains("group 7 is free")
+    );
+    assert!(
+        diagnosis
+            .is("leases.files", "ok")
+            .contains(leases.to_str().unwrap())
+    );
+    assert!(
+        diagnosis
+            .is("store.folder", "ok")
+            .contains(state.to_str().unwrap())
+    );
+    // Rules that are not as the file wants them are altered ones.
+    gateway.shell(&format!("{SMTPWATCH} rules install --config /dev/null"));
+    examined("/dev/null").is("firewall.rules", "ok");
+    examined(file.to_str().unwrap()).is("firewall.rules", "warn");
+    fs::write(&file, "history.dir = \"-\"\n").unwrap();
+    let diagnosis = examined(file.to_str().unwrap());
+    assert!(
+        diagnosis
+            .is("store.folder", "ok")
+            .contains("no history is kept")
+    );
+    // The self-test needs no configuration, and a broken one does not keep it from its work.
+    fs::write(&file, "nonsense").unwrap();
+    let mut command = gateway.command(SMTPWATCH);
+    let command = command
+        .args(["doctor", "--selftest", "--json", "--config"])
+        .arg(&file);
+    assert_eq!(Diagnosis::of(&command.output().unwrap()).exit, Some(0));
+}
+
 #[test]
 fn two_firewalls_at_once_are_told() {
     let gateway = Gateway::new();
@@ -417,6 +524,7 @@ fn the_self_test_proves_it_and_leaves_nothing() {
         "selftest.nft.syn",
         "selftest.iptables.syn",
         "selftest.counter",
+        "selftest.conntrack",
     ] {
         assert!(diagnosis.check(id)["millis"].is_number());
         diagnosis.is(id, "ok");

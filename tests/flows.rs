@@ -217,6 +217,80 @@ fn each_kind_gives_the_verdicts_of_the_kernels_log() {
     }
 }
 
+/// How the attempts of the only device ended: each kind of end that there was, and how often; and how many
+/// handshakes it completed.
+fn ends(answer: &Value) -> (Vec<(String, u64)>, u64) {
+    let devices = answer["devices"].as_array().unwrap();
+    assert_eq!(devices.len(), 1, "{answer}");
+    let outcomes = devices[0]["outcomes"].as_object().unwrap();
+    let ends = outcomes
+        .iter()
+        .map(|(end, count)| (end.clone(), count.as_u64().unwrap()));
+    let completed = devices[0]["completed"].as_u64().unwrap();
+    (ends.filter(|(_, count)| *count > 0).collect(), completed)
+}
+
+#[test]
+fn each_kind_tells_how_attempts_end() {
+    let syn = &syns()[0];
+    let zeek = |state: &str, history: &str| {
+        let line = zeek_line(syn).replace("\tSF\t", &format!("\t{state}\t"));
+        format!("{HEADER}{}", line.replace("ShAdDafF", history))
+    };
+    let eve = |sent: &str, received: &str, state: &str, reason: &str| {
+        let mut event = eve_flow(syn, 5_000_000);
+        event["tcp"]["tcp_flags_ts"] = sent.into();
+        event["tcp"]["tcp_flags_tc"] = received.into();
+        event["tcp"]["state"] = state.into();
+        event["flow"]["reason"] = reason.into();
+        lines(&[event])
+    };
+    for (text, end, completed) in [
+        (zeek("SF", "ShAdDafF"), "answered", 1),
+        (zeek("S1", "ShA"), "answered", 1),
+        (zeek("RSTR", "ShAr"), "answered", 1),
+        (zeek("REJ", "Sr"), "refused", 0),
+        (zeek("S0", "S"), "unanswered", 0),
+        (zeek("RSTOS0", "SR"), "unanswered", 0),
+        (
+            zeek_json().lines().next().unwrap().to_owned() + "\n",
+            "unanswered",
+            0,
+        ),
+        (eve("1b", "1b", "closed", "timeout"), "answered", 1),
+        (eve("12", "12", "established", "forced"), "answered", 1),
+        (eve("02", "12", "syn_recv", "timeout"), "answered", 0),
+        (eve("02", "14", "closed", "timeout"), "refused", 0),
+        (eve("02", "00", "syn_sent", "timeout"), "unanswered", 0),
+        // Suricata ended before the answer could have come.
+        (eve("02", "00", "syn_sent", "shutdown"), "unknown", 0),
+        (lines(&[eve_smtp(syn, 1_000_000)]), "answered", 1),
+        // A packet that is logged has no end yet.
+        (
+            ulogd().lines().next().unwrap().to_owned() + "\n",
+            "unknown",
+            0,
+        ),
+    ] {
+        let answer = report_on(text.clone());
+        assert_eq!(
+            ends(&answer),
+            (vec![(end.to_owned(), 1)], completed),
+            "{text}"
+        );
+    }
+    // What another kind tells of the same attempt is its end, too.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join("ulogd.json"),
+        ulogd().lines().next().unwrap(),
+    )
+    .unwrap();
+    fs::write(folder.path().join("conn.log"), zeek("REJ", "Sr")).unwrap();
+    let answer = report(&[folder.path().to_str().unwrap()]);
+    assert_eq!(ends(&answer), (vec![("refused".to_owned(), 1)], 0));
+}
+
 #[test]
 fn a_folder_with_all_of_them_counts_each_attempt_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -437,7 +511,9 @@ fn a_log_that_cannot_be_read_is_not_to_be_trusted() {
     assert_eq!(output.status.code(), Some(4), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("2 lines cannot be read as connections, and 1 can"),
+        said.contains(
+            "lines that cannot be read as connections: 2 (not the fields of a connection 2), that can: 1;"
+        ),
         "{said}"
     );
 }

@@ -464,7 +464,7 @@ proptest! {
         let answer = json(&[path.to_str().unwrap()]);
         prop_assert_eq!(&answer["totals"]["attempts"], 10);
         prop_assert_eq!(&answer["totals"]["late"], 0);
-        prop_assert_eq!(&answer["devices"][0]["findings"][0]["at"], "2026-03-10T10:00:09Z");
+        prop_assert_eq!(&answer["devices"][0]["findings"][0]["at"], "2026-03-10T10:00:07Z");
     }
 
     /// No bytes end the program otherwise than by an answer.

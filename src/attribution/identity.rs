@@ -53,6 +53,25 @@ impl Identity {
     }
 }
 
+/// From where a packet came, as far as its holder is asked by it.
+#[derive(Clone, Copy, Debug)]
+struct Sender {
+    interface: Interface,
+    address: IpAddr,
+    /// When, in the time that inputs bear.
+    seen: Timestamp,
+}
+
+impl Sender {
+    fn of(observation: &Observation) -> Self {
+        Self {
+            interface: observation.interface,
+            address: observation.tuple.source,
+            seen: observation.time,
+        }
+    }
+}
+
 /// Who sent a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -214,7 +233,48 @@ impl Who {
         if segment.has_link_layer {
             self.of_frame(segment, observation, time)
         } else {
-            self.of_interface(segment, observation, time)
+            self.of_interface(segment, Sender::of(observation), time)
+        }
+    }
+
+    /// The device that has the inside address `address`, as a packet without a MAC would be counted:
+    /// `seen` is the time that inputs bear, `time` the same moment in the time of day. None where the
+    /// address is not inside or the machine's own, or where what is known of it contradicts itself.
+    pub fn holder(
+        &self,
+        address: IpAddr,
+        seen: Timestamp,
+        time: Timestamp,
+        settings: &Settings,
+    ) -> Option<DeviceKey> {
+        let (lan, is_own) = match &self.territory {
+            Some(territory) => (territory.lan(), territory.is_own(address)),
+            None => (&settings.lan, settings.gateway.contains(&address)),
+        };
+        if is_own || !lan.contains(address) {
+            return None;
+        }
+        let segment = self.territory.as_ref().and_then(|territory| {
+            let interface = territory.place(address)?;
+            let segment = territory.segment(interface).filter(|it| it.is_placed)?;
+            Some((interface, segment))
+        });
+        let Some((interface, segment)) = segment else {
+            return Some(self.by_lease(address, time).key);
+        };
+        let sender = Sender {
+            interface,
+            address,
+            seen,
+        };
+        let origin = if segment.has_link_layer {
+            self.without_mac(segment, sender, time)
+        } else {
+            self.of_interface(segment, sender, time)
+        };
+        match origin {
+            Origin::Device(identity) => Some(identity.key),
+            Origin::Spoofed(_) => None,
         }
     }
 
@@ -304,18 +364,15 @@ impl Who {
     }
 
     /// By an interface without a link layer.
-    fn of_interface(
-        &self,
-        segment: &Segment,
-        observation: &Observation,
-        time: Timestamp,
-    ) -> Origin {
-        let address = observation.tuple.source;
+    fn of_interface(&self, segment: &Segment, sender: Sender, time: Timestamp) -> Origin {
+        let Sender {
+            interface, address, ..
+        } = sender;
         if segment.reach(address).is_none() && segment.is_closed(address) {
             return Origin::Spoofed(Spoof::OffLink);
         }
         Origin::Device(Identity {
-            key: DeviceKey::Host(observation.interface, address),
+            key: DeviceKey::Host(interface, address),
             mac: None,
             is_named_by_lease: self.valid_lease(address, time).is_some(),
             basis: DeviceBasis::Interface,
@@ -327,11 +384,12 @@ impl Who {
         let address = observation.tuple.source;
         let interface = observation.interface;
         let reach = segment.reach(address);
+        let sender = Sender::of(observation);
         let Some(mac) = observation.mac else {
-            return self.without_mac(segment, observation, time);
+            return self.without_mac(segment, sender, time);
         };
         if reach == Some(&Reach::OnLink) {
-            return self.station(observation, mac, time);
+            return self.station(sender, mac, time);
         }
         let is_behind = self.is_router(interface, mac)
             || match reach {
@@ -356,9 +414,12 @@ impl Who {
     }
 
     /// With an address that is on-link.
-    fn station(&self, observation: &Observation, mac: Mac, time: Timestamp) -> Origin {
-        let interface = observation.interface;
-        let address = observation.tuple.source;
+    fn station(&self, sender: Sender, mac: Mac, time: Timestamp) -> Origin {
+        let Sender {
+            interface,
+            address,
+            seen,
+        } = sender;
         let of = |basis| {
             Origin::Device(Identity {
                 key: DeviceKey::Station(interface, mac),
@@ -372,7 +433,6 @@ impl Who {
             // What a lease has to say to it is asked less often: see `details`.
             return of(DeviceBasis::Neighbour);
         }
-        let seen = observation.time;
         let is_old = !self.neighbours.is_settled(seen);
         if is_old && self.neighbours.answered(interface, address, mac, seen) {
             return of(DeviceBasis::Neighbour);
@@ -410,9 +470,12 @@ impl Who {
     }
 
     /// Where the record has no MAC although the frame had one: nothing can be compared.
-    fn without_mac(&self, segment: &Segment, observation: &Observation, time: Timestamp) -> Origin {
-        let address = observation.tuple.source;
-        let interface = observation.interface;
+    fn without_mac(&self, segment: &Segment, sender: Sender, time: Timestamp) -> Origin {
+        let Sender {
+            interface,
+            address,
+            seen,
+        } = sender;
         match segment.reach(address) {
             None if segment.is_closed(address) => Origin::Spoofed(Spoof::OffLink),
             None => Origin::Device(self.by_lease(address, time)),
@@ -426,14 +489,14 @@ impl Who {
                 })
             }
             Some(Reach::OnLink) => {
-                let then = self.neighbours.mac_at(interface, address, observation.time);
+                let then = self.neighbours.mac_at(interface, address, seen);
                 if let Then::Known(mac) = then {
-                    return self.station(observation, mac, time);
+                    return self.station(sender, mac, time);
                 }
                 let lease = self.valid_lease(address, time);
                 let lease_mac = lease.and_then(|lease| lease.mac);
                 match lease_mac.filter(|mac| mac.is_station()).or(then.mac()) {
-                    Some(mac) => self.station(observation, mac, time),
+                    Some(mac) => self.station(sender, mac, time),
                     None => Origin::Device(self.by_lease(address, time)),
                 }
             }

@@ -9,5 +9,6 @@ pub mod leases;
 pub mod names;
 pub mod neighbours;
 mod past;
+pub mod services;
 pub mod territory;
 pub mod vendors;

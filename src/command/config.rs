@@ -60,9 +60,12 @@ fn laid_over(command: &[impl AsRef<OsStr>], named: Option<&Path>) -> Result<Reso
         Verb::Watch(flags) => flags.as_ref(),
         Verb::Rules(flags) => flags,
         Verb::Simulate(flags) => flags,
-        Verb::Replay(_) | Verb::Config(_) | Verb::Doctor(_) | Verb::Who(_) | Verb::History(_) => {
+        Verb::Doctor(flags) => flags,
+        Verb::Who(flags) => flags.as_ref(),
+        Verb::History(flags) => flags,
+        Verb::Replay(_) | Verb::Config(_) => {
             say(
-                "that verb takes nothing of the configuration; give watch, report, rules, devices or explain",
+                "that verb takes nothing of the configuration; give watch, report, rules, devices, explain, simulate, doctor, who or history",
             );
             return Err(USAGE);
         }

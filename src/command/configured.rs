@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::say;
-use crate::settings::config::Resolved;
+use crate::settings::config::{Key, Resolved};
 use crate::settings::file::{ConfigText, FileError};
 use crate::settings::flags::config::Configurable;
 
@@ -88,6 +88,19 @@ pub(super) fn read(flags: &dyn Configurable) -> Result<Resolved, Vec<ConfigError
 /// The same, where what is wrong is said.
 pub(super) fn read_or_say(flags: &dyn Configurable) -> Option<Resolved> {
     read(flags).map_err(|errors| say_errors(&errors)).ok()
+}
+
+/// Where the history is; where none is kept, that is said.
+pub(super) fn state_dir_or_say(config: &Resolved) -> Option<&Path> {
+    let folder = config.state_dir();
+    if folder.is_none() {
+        say(&format!(
+            "no history is kept: {} is \"-\" ({}); name one that was: --state-dir DIR",
+            Key::History.name(),
+            config.origin(Key::History)
+        ));
+    }
+    folder
 }
 
 /// Says what is wrong, within bounds.

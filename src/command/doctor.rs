@@ -1,12 +1,10 @@
 //! `smtpwatch doctor`: what this machine has and lacks for the watch, and the proof that it works.
 
-use std::path::Path;
-
+use super::configured::read_or_say;
 use super::output::deliver;
 use super::{FAILED, is_broken_pipe, say};
 use crate::runtime::clock;
 use crate::runtime::doctor::{examine, selftest};
-use crate::settings::STATE_DIR;
 use crate::settings::flags::doctor::{Doctor as Flags, DoctorFormat};
 use crate::view::{CheckStatus, Diagnosis};
 
@@ -15,8 +13,10 @@ pub(super) fn run(flags: &Flags) -> u8 {
     let checks = if flags.selftest {
         selftest()
     } else {
-        let folder = flags.state_dir.as_deref();
-        examine(folder.unwrap_or(Path::new(STATE_DIR)), clock::now())
+        let Some(config) = read_or_say(flags) else {
+            return FAILED;
+        };
+        examine(&config, clock::now())
     };
     let diagnosis = Diagnosis::new(checks, clock::now());
     let format = flags.format();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::configured::{read_or_say, state_dir_or_say};
 use super::operator::operator;
 use super::output::deliver;
 use super::{FAILED, is_broken_pipe, say};
@@ -13,18 +14,20 @@ use crate::view::for_terminal;
 
 /// Runs the verb; answers the exit status.
 pub(super) fn run(flags: &Flags) -> u8 {
-    let HistoryAction::Forget {
-        device,
-        yes,
-        state_dir,
-    } = &flags.action;
+    let Some(config) = read_or_say(flags) else {
+        return FAILED;
+    };
+    let Some(folder) = state_dir_or_say(&config) else {
+        return FAILED;
+    };
+    let HistoryAction::Forget { device, yes, .. } = &flags.action;
     let done = if *yes {
-        forget(state_dir, device, clock::now(), &operator())
+        forget(folder, device, clock::now(), &operator())
     } else {
-        would_forget(state_dir, device)
+        would_forget(folder, device)
     };
     match done {
-        Ok(forgotten) => shown(&forgotten, *yes, state_dir),
+        Ok(forgotten) => shown(&forgotten, *yes, folder),
         Err(error) => {
             say(&error.to_string());
             if matches!(error, StoreError::NoDevice { .. }) {

@@ -1,12 +1,16 @@
 //! `smtpwatch who`: which devices were behind an address outside. Nothing is answered that cannot be
 //! written down with who asked it.
 
+use std::path::Path;
+
+use super::configured::{read_or_say, state_dir_or_say};
 use super::operator::operator;
 use super::output::deliver;
 use super::{FAILED, USAGE, is_broken_pipe, say};
 use crate::model::Timestamp;
 use crate::runtime::clock;
 use crate::settings::flags::who::{Who as Flags, WhoFormat};
+use crate::settings::flags::zone;
 use crate::source::VendorList;
 use crate::store::{StoreError, WhoAsked, audit, who};
 use crate::view::{Layout, Who};
@@ -17,7 +21,14 @@ const ROWS: usize = 50;
 /// Runs the verb; answers the exit status.
 pub(super) fn run(flags: &Flags) -> u8 {
     let now = clock::now();
-    let asked = match flags.at(now) {
+    let Some(config) = read_or_say(flags) else {
+        return FAILED;
+    };
+    let Some(folder) = state_dir_or_say(&config) else {
+        return FAILED;
+    };
+    let zone = zone(&config);
+    let asked = match flags.at(now, &zone) {
         Ok(at) => WhoAsked {
             public_ip: flags.public_ip,
             at,
@@ -30,7 +41,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
             return USAGE;
         }
     };
-    let found = match ask(flags, &asked, now) {
+    let found = match ask(folder, &asked, now) {
         Ok(found) => found,
         Err(error) => {
             say(&error.to_string());
@@ -41,7 +52,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
     let printed = deliver(None, format == WhoFormat::Table, |to, width| match format {
         WhoFormat::Table => {
             let layout = Layout {
-                zone: flags.zone(),
+                zone,
                 top: ROWS,
                 width,
             };
@@ -61,9 +72,9 @@ pub(super) fn run(flags: &Flags) -> u8 {
 }
 
 /// Writes the question down, then answers it.
-fn ask(flags: &Flags, asked: &WhoAsked, now: Timestamp) -> Result<Who, StoreError> {
-    audit(&flags.state_dir, now, &operator(), "who", &told(asked))?;
-    let answer = who(&flags.state_dir, asked)?;
+fn ask(folder: &Path, asked: &WhoAsked, now: Timestamp) -> Result<Who, StoreError> {
+    audit(folder, now, &operator(), "who", &told(asked))?;
+    let answer = who(folder, asked)?;
     let mut vendors = VendorList::of_system();
     Ok(Who::new(asked, answer, |mac| {
         vendors.of(mac).map(str::to_owned)
@@ -89,7 +100,6 @@ fn told(asked: &WhoAsked) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::time::Duration;
 
     use clap::Parser;

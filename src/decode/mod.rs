@@ -8,6 +8,7 @@ pub mod capture;
 pub mod clock;
 pub mod conntrack;
 pub mod dhcp_lease;
+pub mod dns;
 pub mod flows;
 pub mod hosts;
 mod icmp;

@@ -17,7 +17,7 @@ use pnet_packet::vlan::VlanPacket;
 
 pub use super::icmp::Quote;
 use super::{icmp, nflog};
-use crate::model::{Mac, Tuple};
+use crate::model::{Mac, Observation, RuleId, Timestamp, Tuple};
 
 /// Tags (IEEE 802.1Q, 802.1ad) on one frame: two are common, four are more than any switch sets.
 const MAX_TAGS: usize = 4;
@@ -171,6 +171,18 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// The record of it, a SYN, at the exact `time` by `rule`: all but the interface.
+    pub fn observation(&self, time: Timestamp, rule: RuleId) -> Observation {
+        Observation {
+            isn: Some(self.sequence),
+            ip_id: self.ip_id,
+            mac: self.mac,
+            ttl: Some(self.ttl),
+            vlan: self.vlan,
+            ..Observation::new(time, rule, self.tuple)
+        }
+    }
+
     /// Whether it asks for a new TCP connection: SYN without ACK.
     pub fn is_syn(&self) -> bool {
         self.flags.syn() && !self.flags.ack()

@@ -24,8 +24,10 @@ const WINDOW: i64 = 150 * MICROS_PER_SECOND;
 const NUMBERED_WINDOW: i64 = 86_400 * MICROS_PER_SECOND;
 /// Earlier attempts of one tuple whose sequence numbers are kept.
 const MAX_EARLIER: usize = 16;
-/// Rules that are told apart for one packet.
+/// Rules that are told apart for one attempt.
 const MAX_RULES: usize = 4;
+/// How far rules may lag behind one another: a busy machine reads one source later than another.
+const MAX_LAG: i64 = 5 * MICROS_PER_SECOND;
 
 /// What an observation turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +93,7 @@ struct Open {
     first: Timestamp,
     last: Timestamp,
     isn: Option<u32>,
-    packet: Packet,
+    told: Told,
     ending: Ending,
     /// What most attempts never need.
     more: Option<Box<More>>,
@@ -147,14 +149,17 @@ struct More {
     repeated: [Option<(RuleId, u64)>; MAX_RULES],
 }
 
-/// The packet seen last, and which rules have reported it.
+/// How many packets of the last seconds each rule has told. The rule that has told most is believed:
+/// what the others tell is the same.
 #[derive(Clone, Copy, Debug)]
-struct Packet {
-    time: Timestamp,
-    ip_id: Option<u16>,
-    /// Where a report of it carried one.
-    isn: Option<u32>,
-    rules: [Option<RuleId>; MAX_RULES],
+struct Told {
+    /// When the last packet was told that no other rule had.
+    last: Timestamp,
+    rules: [RuleId; MAX_RULES],
+    /// 0 where there is no rule.
+    packets: [u32; MAX_RULES],
+    /// A bit for each rule whose records carry sequence numbers.
+    numbered: u8,
 }
 
 impl Attempts {
@@ -255,7 +260,7 @@ impl Attempts {
             self.open[place as usize].tuple == observation.tuple
         });
         if let Some(&place) = known {
-            let seen = self.open[place as usize].note(observation, packets);
+            let seen = self.open[place as usize].note(observation);
             let place = seen.opens_attempt.then_some(Place(place));
             return Seen { place, ..seen };
         }
@@ -338,7 +343,7 @@ impl Open {
             first: observation.time,
             last: observation.time,
             isn: observation.isn,
-            packet: Packet::new(observation),
+            told: Told::new(observation),
             ending: Ending::NONE,
             more: None,
         }
@@ -438,90 +443,112 @@ impl Open {
         largest(repeated) - before
     }
 
-    fn note(&mut self, observation: &Observation, packets: u64) -> Seen {
+    fn note(&mut self, observation: &Observation) -> Seen {
         self.last = self.last.max(observation.time);
-        let known = |packets| Seen {
-            opens_attempt: false,
+        let seen = |opens_attempt, packets| Seen {
+            opens_attempt,
             packets,
             is_orphan: false,
             place: None,
         };
         if observation.repeats > 0 {
-            return known(self.note_repeated(observation.rule, packets));
+            let packets = u64::from(observation.repeats);
+            return seen(false, self.note_repeated(observation.rule, packets));
         }
         match (self.isn, observation.isn) {
             (Some(own), Some(isn)) if own == isn => {}
-            (Some(_), Some(isn)) if self.was_earlier(isn) => return known(packets),
+            (Some(_), Some(isn)) if self.was_earlier(isn) => {
+                // Whoever lags behind tells now what made way for this attempt.
+                let is_news = !self.told.is_behind(observation);
+                return seen(false, u64::from(is_news));
+            }
             (Some(own), Some(_)) => {
-                let is_reported =
-                    self.packet.isn.is_none() && self.packet.is_reported_again(observation);
                 let mut more = self.more.take().unwrap_or_default();
                 if more.earlier.len() == MAX_EARLIER {
                     more.earlier.remove(0);
                 }
                 more.earlier.push(own);
                 more.repeated = [None; MAX_RULES];
+                let mut told = self.told;
+                told.begin_attempt(observation.rule);
+                let is_news = told.note(observation);
                 *self = Self {
                     more: Some(more),
+                    told,
                     ..Self::new(observation)
                 };
-                // Another source may have reported it already, without the number.
-                let packets = if is_reported { 0 } else { packets };
-                return Seen {
-                    opens_attempt: true,
-                    packets,
-                    is_orphan: false,
-                    place: None,
-                };
+                return seen(true, u64::from(is_news));
             }
             _ if observation.time.micros_since(self.first).abs() > WINDOW => {
                 *self = Self::new(observation);
-                return Seen {
-                    opens_attempt: true,
-                    packets,
-                    is_orphan: false,
-                    place: None,
-                };
+                return seen(true, 1);
             }
             (None, isn) => self.isn = isn,
             (Some(_), None) => {}
         }
-        if self.packet.is_reported_again(observation) {
-            return known(0);
-        }
-        self.packet = Packet::new(observation);
-        known(packets)
+        seen(false, u64::from(self.told.note(observation)))
     }
 }
 
-impl Packet {
+impl Told {
     fn new(observation: &Observation) -> Self {
-        let mut rules = [None; MAX_RULES];
-        rules[0] = Some(observation.rule);
-        Self {
-            time: observation.time,
-            ip_id: observation.ip_id,
-            isn: observation.isn,
-            rules,
-        }
+        let mut told = Self {
+            last: observation.time,
+            rules: [observation.rule; MAX_RULES],
+            packets: [0; MAX_RULES],
+            numbered: 0,
+        };
+        told.note(observation);
+        told
     }
 
-    /// Whether `observation` is this packet, reported by a rule that has not done so: the same
-    /// second, and the same IP identification where both carry one.
-    fn is_reported_again(&mut self, observation: &Observation) -> bool {
-        let is_same_packet = match (self.ip_id, observation.ip_id) {
-            (Some(own), Some(other)) => {
-                own == other && observation.time.seconds_since(self.time).abs() <= 1
-            }
-            _ => observation.time.as_seconds() == self.time.as_seconds(),
-        };
-        if !is_same_packet || self.rules.contains(&Some(observation.rule)) {
+    /// Adds `observation` to what its rule has told; answers whether no other rule has told as much.
+    fn note(&mut self, observation: &Observation) -> bool {
+        let most = self.most(observation.time);
+        if most == 0 || most == u32::MAX {
+            self.packets = [0; MAX_RULES];
+            self.numbered = 0;
+        }
+        let free = || self.packets.iter().position(|&packets| packets == 0);
+        let Some(slot) = self.slot(observation.rule).or_else(free) else {
             return false;
+        };
+        self.rules[slot] = observation.rule;
+        self.packets[slot] += 1;
+        self.numbered |= u8::from(observation.isn.is_some()) << slot;
+        let is_news = self.packets[slot] > most;
+        if is_news {
+            self.last = observation.time;
         }
-        self.isn = self.isn.or(observation.isn);
-        if let Some(free) = self.rules.iter_mut().find(|rule| rule.is_none()) {
-            *free = Some(observation.rule);
+        is_news
+    }
+
+    /// Whether another rule has told more than that of `observation`, which it can still tell.
+    fn is_behind(&self, observation: &Observation) -> bool {
+        let own = self.slot(observation.rule);
+        own.map_or(0, |slot| self.packets[slot]) < self.most(observation.time)
+    }
+
+    /// `rule` tells a sequence number of a new attempt. What rules without such numbers have told
+    /// beyond it were packets of this attempt already.
+    fn begin_attempt(&mut self, rule: RuleId) {
+        let own = self.slot(rule).map_or(0, |slot| self.packets[slot]);
+        for slot in 0..MAX_RULES {
+            let is_numbered = self.numbered & 1 << slot != 0;
+            let beyond = self.packets[slot].saturating_sub(own);
+            self.packets[slot] = if is_numbered { 0 } else { beyond };
         }
-        true
+        self.numbered = 0;
+    }
+
+    fn slot(&self, rule: RuleId) -> Option<usize> {
+        (0..MAX_RULES).find(|&slot| self.rules[slot] == rule && self.packets[slot] > 0)
+    }
+
+    /// The most packets that any rule has told, of those about `time`.
+    fn most(&self, time: Timestamp) -> u32 {
+        let is_recent = time.micros_since(self.last).abs() <= MAX_LAG;
+        let most = self.packets.iter().copied().max().unwrap_or(0);
+        if is_recent { most } else { 0 }
     }
 }

@@ -50,6 +50,8 @@ pub struct Device {
     pub completed: u64,
     /// Bytes that it sent and received in its connections, where anybody told.
     pub bytes: Option<(u64, u64)>,
+    /// Questions for somebody's mail servers (MX) that it asked, where answers of the DNS are seen.
+    pub mail_lookups: u64,
     outcomes: OutcomeCounts,
     lease_mac: Option<Mac>,
     /// Who made the card with this MAC, where that was asked.
@@ -147,6 +149,7 @@ impl Device {
             findings: Vec::new(),
             completed: 0,
             bytes: None,
+            mail_lookups: 0,
             outcomes: OutcomeCounts::default(),
             mac: Seldom::Unknown,
             interface: Seldom::Unknown,
@@ -233,6 +236,11 @@ impl Device {
             let sum = |a: u64, b| a.saturating_add(b);
             self.bytes = Some((sum(all_sent, sent), sum(all_received, received)));
         }
+    }
+
+    /// It asked for somebody's mail servers.
+    pub(super) fn note_lookup(&mut self) {
+        self.mail_lookups += 1;
     }
 
     /// What is to be remembered of it, by the time of day, which is `wall_offset` ahead.
@@ -466,6 +474,17 @@ impl Devices {
         id.0 as usize % self.limits.devices.max(1)
     }
 
+    /// The device with `key`.
+    pub(super) fn find(&mut self, key: &DeviceKey) -> Option<&mut Device> {
+        let place = *self.index.get(key)?;
+        Some(&mut self.places[place].1)
+    }
+
+    /// Whether there is a device with `key`.
+    pub(super) fn knows(&self, key: &DeviceKey) -> bool {
+        self.index.contains_key(key)
+    }
+
     /// Names the devices without a name that were seen with `address` last.
     pub(super) fn name(&mut self, address: IpAddr, name: &str) {
         for (_, device) in &mut self.places {
@@ -593,11 +612,13 @@ impl Devices {
         }
     }
 
-    /// Shows the detectors the last attempt of the device at `place`; answers what they say.
+    /// Shows the detectors the last attempt of the device at `place`, whose destination is of the first of
+    /// `groups` and the same service as the others; answers what they say.
     pub(super) fn judge(
         &mut self,
         place: usize,
         observation: &Observation,
+        groups: &[Group],
         settings: &Settings,
     ) -> Vec<(DeviceId, Finding)> {
         let (id, device) = &mut self.places[place];
@@ -605,7 +626,7 @@ impl Devices {
         let contact = Contact {
             time: observation.time,
             number: device.attempts,
-            groups: &[Group::of(observation.tuple.destination)],
+            groups,
             is_smarthost: false,
             is_against_policy: false,
         };

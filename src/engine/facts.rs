@@ -47,6 +47,8 @@ pub struct Facts {
     pub completed: u64,
     /// Bytes sent and received, where anybody told.
     pub bytes: Option<(u64, u64)>,
+    /// Questions for somebody's mail servers (MX); none where answers of the DNS are not seen.
+    pub mail_lookups: u64,
 }
 
 impl Facts {
@@ -97,6 +99,7 @@ impl Device {
             outcomes: self.outcomes(),
             completed: self.completed,
             bytes: self.bytes,
+            mail_lookups: self.mail_lookups,
         }
     }
 

@@ -10,8 +10,10 @@ mod devices;
 mod facts;
 mod health;
 mod identities;
+mod lookups;
 mod outcomes;
 mod sentence;
+mod services;
 mod spoofed;
 mod state;
 mod unclaimed;
@@ -25,6 +27,7 @@ pub use destinations::Destinations;
 pub use devices::{Device, DeviceDestinations};
 pub use facts::Facts;
 pub use health::{Health, RulesHealth, SourceHealth};
+pub use lookups::Lookups;
 pub use outcomes::OutcomeCounts;
 pub use sentence::{because, because_of, called, grouped, spoken};
 pub use spoofed::{Spoofed, Spoofer};
@@ -43,6 +46,7 @@ use crate::settings::{Limits, Settings};
 use attempts::{Attempts, Seen};
 use devices::{Counted, Devices, Sighting};
 use outcomes::{Early, Tellers};
+use services::OneService;
 
 /// What the engine takes. Live, everything that an answer depends on comes this way, so that a run
 /// that was recorded can be run again.
@@ -262,6 +266,12 @@ pub struct Totals {
     pub evicted_attempts: u64,
     /// Answers that came before their SYN, and for which there was no room.
     pub evicted_responses: u64,
+    /// Questions for mail servers that were asked by inside addresses.
+    pub mail_lookups: u64,
+    /// Those of devices that were not seen in time, for which there was no room.
+    pub evicted_lookups: u64,
+    /// Destination groups that are one service with others, for which there was no room.
+    pub unmerged_groups: u64,
     /// Time of the first and the last observation.
     pub span: Option<(Timestamp, Timestamp)>,
 }
@@ -291,6 +301,8 @@ pub struct Engine {
     devices: Devices,
     spoofed: Spoofed,
     unclaimed: Unclaimed,
+    services: OneService,
+    lookups: Lookups,
     totals: Totals,
     health: Health,
     /// How far the time of day is ahead of the time that inputs bear, in microseconds.
@@ -315,6 +327,8 @@ impl Engine {
             tellers: Tellers::default(),
             spoofed: Spoofed::new(&state),
             who: Who::new(leases, &settings, &state),
+            services: OneService::new(state.clone()),
+            lookups: Lookups::new(state.clone()),
             devices: Devices::new(settings.limits, state),
             totals: Totals::default(),
             wall_offset: 0,
@@ -367,7 +381,8 @@ impl Engine {
             Input::Response(response) => self.response(&response, now),
             Input::Resume(states) => self.devices.remember(states),
             Input::Settings(settings) => self.set_settings(*settings),
-            Input::OneService(_) | Input::MailLookup { .. } => {}
+            Input::OneService(groups) => self.services.note(&groups),
+            Input::MailLookup { time, client } => self.mail_lookup(time, client),
             Input::WallClock(offset) => self.wall_offset = offset,
             Input::Tick => {}
         }
@@ -425,6 +440,34 @@ impl Engine {
             self.attempts.count(place, device, direction, may_be_told);
             self.respond_early(observation, now);
         }
+    }
+
+    /// Counts a question for mail servers for the device with the address `client`, or keeps it until
+    /// that is seen.
+    fn mail_lookup(&mut self, time: Timestamp, client: IpAddr) {
+        let wall = self.wall(time);
+        if !self.settings.window.contains(wall) {
+            return;
+        }
+        let Some(key) = self.who.holder(client, time, wall, &self.settings) else {
+            return;
+        };
+        self.totals.mail_lookups += 1;
+        match self.devices.find(&key) {
+            Some(device) => device.note_lookup(),
+            None => self.lookups.note(key, time),
+        }
+    }
+
+    /// Whether an attempt of the device with `key` was seen, and it is not forgotten.
+    pub fn knows(&self, key: &DeviceKey) -> bool {
+        self.devices.knows(key)
+    }
+
+    /// The device that has the inside address `address` at `time`, a time that inputs bear.
+    pub fn holder(&self, address: IpAddr, time: Timestamp) -> Option<DeviceKey> {
+        self.who
+            .holder(address, time, self.wall(time), &self.settings)
     }
 
     fn set_settings(&mut self, settings: Settings) {
@@ -489,6 +532,8 @@ impl Engine {
         Totals {
             spoofed: self.spoofed.total(),
             evicted_devices: self.devices.evicted(),
+            evicted_lookups: self.lookups.dropped(),
+            unmerged_groups: self.services.unmerged(),
             ..self.totals
         }
     }
@@ -548,6 +593,9 @@ impl Engine {
             self.who.details(&identity, from.address, time)
         });
         let (id, device) = self.devices.at(place);
+        for _ in self.lookups.take(&identity.key, observation.time) {
+            device.note_lookup();
+        }
         let Counted {
             is_attempt,
             is_newly_shared,
@@ -573,9 +621,10 @@ impl Engine {
         if is_late || !self.settings.scope.scores(direction) {
             return (device, true);
         }
+        let groups = self.services.of(Group::of(observation.tuple.destination));
         let found = self
             .devices
-            .judge(place, observation, &self.settings)
+            .judge(place, observation, groups.as_slice(), &self.settings)
             .into_iter();
         self.effects
             .extend(found.map(|(device, finding)| Effect::Found { device, finding }));

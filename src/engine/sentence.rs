@@ -88,6 +88,15 @@ impl Facts {
             );
         }
         sentence += &self.ends();
+        // `novelty` has told of those that count for it.
+        let are_told = deciding.is_some_and(|finding| finding.mail_lookups > 0);
+        if self.mail_lookups > 0 && !are_told {
+            let _ = write!(
+                sentence,
+                "; asked {} for mail servers",
+                count(self.mail_lookups, "time")
+            );
+        }
         if let Some(finding) = deciding
             && finding.detector == Detector::Novelty
         {

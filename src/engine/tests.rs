@@ -5,6 +5,7 @@
     clippy::cast_sign_loss
 )]
 
+mod dns;
 mod live;
 mod outcomes;
 
@@ -14,24 +15,16 @@ use super::*;
 use crate::model::{DeviceKey, Interface, MICROS_PER_SECOND, RuleId, Scope, Tuple, Verdict};
 
 fn syn(seconds: i64, source: &str, source_port: u16, destination: &str) -> Observation {
-    Observation {
-        time: Timestamp::from_seconds(seconds),
-        clock: Clock::Exact,
-        rule: RuleId(1),
-        tuple: Tuple {
+    Observation::new(
+        Timestamp::from_seconds(seconds),
+        RuleId(1),
+        Tuple {
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
             source_port,
             destination_port: 25,
         },
-        isn: None,
-        ip_id: None,
-        mac: None,
-        interface: Interface::default(),
-        ttl: None,
-        vlan: None,
-        repeats: 0,
-    }
+    )
 }
 
 fn run(settings: Settings, observations: impl IntoIterator<Item = Observation>) -> Engine {
@@ -164,6 +157,42 @@ fn a_packet_that_two_rules_log_is_one() {
         ids.map(|(s, rule, id)| log(s, rule, Some(id))),
     );
     assert_eq!(outbound(&with_ids), (2, 1));
+}
+
+/// A busy machine reads one source long after another, and several packets at once.
+#[test]
+fn what_a_source_tells_late_is_counted_once() {
+    let seen = |millis: i64, rule, isn| Observation {
+        rule: RuleId(rule),
+        isn,
+        time: Timestamp::from_seconds(0).plus_micros(millis * 1000),
+        ..syn(0, PC, 4000, MX)
+    };
+    let count = |seen: &[Observation]| outbound(&run(Settings::default(), seen.iter().copied()));
+    // In another second, where nothing but the time could tell the packets apart.
+    assert_eq!(
+        count(&[seen(900, 1, Some(1)), seen(2100, 2, Some(1))]),
+        (1, 1)
+    );
+    // Three packets by one, then by the other, of which two are one attempt.
+    let one = |rule, numbers: [u32; 3]| {
+        [0, 1000, 2000].map(|millis| {
+            seen(
+                millis,
+                rule,
+                Some(numbers[usize::try_from(millis / 1000).unwrap()]),
+            )
+        })
+    };
+    for numbers in [[1, 1, 1], [1, 1, 2], [1, 2, 2], [1, 2, 3]] {
+        let attempts = numbers.iter().max().copied().unwrap().into();
+        let both = [one(1, numbers), one(2, numbers)].concat();
+        assert_eq!(count(&both), (3, attempts), "{numbers:?}");
+    }
+    // One that has seen more is believed, and what comes long after is new whoever tells it.
+    let more = [0, 1000, 2000, 3000].map(|millis| seen(millis, 1, Some(1)));
+    let fewer = [seen(1000, 2, Some(1)), seen(20_000, 2, Some(1))];
+    assert_eq!(count(&[&more[..], &fewer].concat()), (5, 1));
 }
 
 #[test]

@@ -52,3 +52,22 @@ pub struct Observation {
     /// logger gathered here. They never make an attempt of their own where there is one already.
     pub repeats: u32,
 }
+
+impl Observation {
+    /// A record of `tuple` at the exact `time` that tells nothing else.
+    pub fn new(time: Timestamp, rule: RuleId, tuple: Tuple) -> Self {
+        Self {
+            time,
+            clock: Clock::Exact,
+            rule,
+            tuple,
+            isn: None,
+            ip_id: None,
+            mac: None,
+            interface: Interface::default(),
+            ttl: None,
+            vlan: None,
+            repeats: 0,
+        }
+    }
+}

@@ -333,6 +333,15 @@ impl Backend {
         }
     }
 
+    /// Has the kernel track the connections of this network namespace, by a table that stays: for a namespace that
+    /// goes. Answers whether it was done, for nft alone does it.
+    pub(crate) fn track(&self) -> Result<bool, Error> {
+        match self {
+            Self::Nft(nft) => nft.track().map(|()| true),
+            Self::Iptables(_) => Ok(false),
+        }
+    }
+
     /// What the installed rules counted.
     pub(crate) fn matched(&self) -> Result<Matched, Error> {
         match self {

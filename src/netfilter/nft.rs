@@ -15,6 +15,9 @@ use crate::settings::rules::{PartialRules, Rules};
 /// What differences in the watched ports are told of.
 const PORTS_PLACE: &str = "set watched_ports";
 const LOAD: [&str; 2] = ["-f", "-"];
+/// A rule that looks at the state of connections, and does nothing else.
+const TRACK: &str =
+    "table inet track { chain passing { type filter hook forward priority 0; ct state new; }; }";
 const CHECK: [&str; 3] = ["-c", "-f", "-"];
 
 /// Rules as they are loaded, and as they are printed then.
@@ -125,6 +128,10 @@ impl Nft {
                 differences,
             })
         }
+    }
+
+    pub(super) fn track(&self) -> Result<(), Error> {
+        self.program.run(&LOAD, TRACK).map(|_| ())
     }
 
     pub(super) fn plan(&self, wanted: &Wanted) -> Result<Vec<Step>, Error> {

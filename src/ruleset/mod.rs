@@ -13,7 +13,7 @@ pub use listing::{Difference, DifferenceKind, difference, read_listing};
 pub use saved::{Saved, SavedRule, SavedTable, difference_saved, read_saved};
 
 pub use survey::{
-    Manager, has_own_nft_rules, has_own_rules, held_back, managers, offloads, source_nat,
+    Manager, has_own_nft_rules, has_own_rules, held_back, managers, offloads, source_nat, tracking,
 };
 
 use crate::settings::rules::{At, Rules};

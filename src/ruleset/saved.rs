@@ -54,11 +54,17 @@ impl SavedRule {
 
     /// What follows the option `name`.
     pub fn option(&self, name: &str) -> Option<String> {
+        self.options(name).into_iter().next()
+    }
+
+    /// What follows the option `name`, each time.
+    pub fn options(&self, name: &str) -> Vec<String> {
         let words = words(&self.text);
-        let place = words
-            .iter()
-            .position(|(word, is_quoted)| !is_quoted && word == name)?;
-        words.get(place + 1).map(|(word, _)| word.clone())
+        let pairs = words.iter().zip(words.iter().skip(1));
+        pairs
+            .filter(|((word, is_quoted), _)| !is_quoted && word == name)
+            .map(|(_, (value, _))| value.clone())
+            .collect()
     }
 }
 

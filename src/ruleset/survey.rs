@@ -18,6 +18,42 @@ const BUILT_IN: [&str; 4] = ["PREROUTING", "FORWARD", "OUTPUT", "POSTROUTING"];
 const TARGETS: [&str; 3] = ["DROP", "REJECT", "TARPIT"];
 const VERDICTS: [&str; 2] = ["drop", "reject"];
 
+/// Matches and targets of iptables that need the state of connections.
+const STATEFUL: [&str; 18] = [
+    "conntrack",
+    "state",
+    "connbytes",
+    "connlabel",
+    "connlimit",
+    "connmark",
+    "helper",
+    "CONNMARK",
+    "CONNSECMARK",
+    "CT",
+    "DNAT",
+    "FLOWOFFLOAD",
+    "MASQUERADE",
+    "NETMAP",
+    "REDIRECT",
+    "SAME",
+    "SNAT",
+    "SYNPROXY",
+];
+/// The same of nft: expressions and statements, as its JSON calls them.
+const STATEFUL_IN_NFT: [&str; 11] = [
+    "ct",
+    "ct count",
+    "ct expectation",
+    "ct helper",
+    "ct timeout",
+    "dnat",
+    "flow",
+    "masquerade",
+    "redirect",
+    "snat",
+    "synproxy",
+];
+
 /// A program that manages firewall rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Manager {
@@ -122,6 +158,43 @@ pub fn source_nat(ruleset: &Value, saved: &[(&str, &Saved)]) -> Vec<String> {
     chains.sort();
     chains.dedup();
     chains
+}
+
+/// Chains with a rule that needs the state of connections: only where there is one does the kernel track the
+/// connections of a network namespace (`nf_ct_netns_get()`, since Linux 4.10). Ours need none.
+pub fn tracking(ruleset: &Value, saved: &[(&str, &Saved)]) -> Vec<String> {
+    let mut chains: Vec<String> = objects(ruleset, "rule")
+        .filter(|rule| !is_shown(rule, saved))
+        .filter(|rule| needs_state(&rule["expr"]))
+        .map(chain_of)
+        .collect();
+    for (family, saved) in saved {
+        for table in &saved.tables {
+            let rules = table.rules.iter();
+            let rules = rules.filter(|rule| {
+                let used = rule.options("-m").into_iter().chain(rule.target());
+                used.into_iter()
+                    .any(|name| STATEFUL.contains(&name.as_str()))
+            });
+            chains.extend(rules.map(|rule| format!("{family} {} {}", table.name, rule.chain)));
+        }
+    }
+    chains.sort();
+    chains.dedup();
+    chains
+}
+
+fn needs_state(value: &Value) -> bool {
+    match value {
+        Value::Array(values) => values.iter().any(needs_state),
+        Value::Object(fields) => fields.iter().any(|(name, value)| {
+            let extension = (name == "xt").then(|| text(value, "name")).flatten();
+            STATEFUL_IN_NFT.contains(&name.as_str())
+                || extension.is_some_and(|extension| STATEFUL.contains(&extension))
+                || needs_state(value)
+        }),
+        _ => false,
+    }
 }
 
 /// Chains in which a rule drops or rejects TCP connections because they go to one of `ports`, on their way
@@ -324,6 +397,42 @@ mod tests {
         ] {
             assert!(!held(other), "{other}");
         }
+    }
+
+    #[test]
+    fn what_has_connections_tracked() {
+        let in_nft = |expression: Value| {
+            let rule =
+                json!({"family": "inet", "table": "mine", "chain": "fwd", "expr": [expression]});
+            !tracking(&json!({"nftables": [{"rule": rule}]}), &[]).is_empty()
+        };
+        let state = json!({"ct": {"key": "state"}});
+        assert!(in_nft(
+            json!({"match": {"op": "in", "left": state, "right": "new"}})
+        ));
+        assert!(in_nft(json!({"vmap": {"key": state, "data": "@verdicts"}})));
+        assert!(in_nft(json!({"masquerade": null})));
+        assert!(in_nft(
+            json!({"xt": {"type": "match", "name": "conntrack"}})
+        ));
+        let port = json!({"payload": {"protocol": "tcp", "field": "dport"}});
+        assert!(!in_nft(
+            json!({"match": {"op": "==", "left": port, "right": 25}})
+        ));
+        assert!(!in_nft(json!({"xt": {"type": "match", "name": "comment"}})));
+        let in_iptables = |rule: &str| {
+            let saved = Saved::new(&format!(
+                "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD {rule}\nCOMMIT\n"
+            ));
+            tracking(&Value::Null, &[("ip6", &saved)])
+        };
+        assert_eq!(
+            in_iptables("-p tcp -m tcp -m conntrack --ctstate NEW -j ACCEPT"),
+            ["ip6 filter FORWARD"]
+        );
+        assert_eq!(in_iptables("-j CONNMARK --restore-mark").len(), 1);
+        assert!(in_iptables("-m comment --comment \"-m state\" -j ACCEPT").is_empty());
+        assert!(in_iptables("-p tcp -m tcp --dport 25 -j DROP").is_empty());
     }
 
     #[test]

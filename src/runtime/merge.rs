@@ -181,27 +181,19 @@ impl Reorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Clock, Interface, Observation, RuleId, Tuple};
+    use crate::model::{Observation, RuleId, Tuple};
 
     fn at(millis: i64) -> Observation {
-        Observation {
-            time: Timestamp::from_micros(millis * 1000),
-            clock: Clock::Exact,
-            rule: RuleId(0),
-            tuple: Tuple {
+        Observation::new(
+            Timestamp::from_micros(millis * 1000),
+            RuleId(0),
+            Tuple {
                 source: [10, 0, 0, 1].into(),
                 destination: [203, 0, 113, 1].into(),
                 source_port: 1,
                 destination_port: 25,
             },
-            isn: None,
-            ip_id: None,
-            mac: None,
-            interface: Interface::default(),
-            ttl: None,
-            vlan: None,
-            repeats: 0,
-        }
+        )
     }
 
     /// Merges streams of milliseconds; answers them in order with their lateness, and the order in

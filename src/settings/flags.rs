@@ -360,9 +360,7 @@ impl Configurable for Report {
         self.counting.lay_over(resolved);
         lay_zone_over(self.timezone.as_ref(), resolved);
         lay_leases_over(&self.leases, resolved);
-        resolved.flag(Key::History, self.state_dir.clone(), |config, it| {
-            config.history = it;
-        });
+        lay_history_over(self.state_dir.as_ref(), resolved);
     }
 }
 
@@ -395,6 +393,12 @@ fn lay_zone_over(zone: Option<&Zone>, resolved: &mut Resolved) {
 
 fn lay_leases_over(leases: &[PathBuf], resolved: &mut Resolved) {
     resolved.flag(Key::Leases, some(leases), |config, it| config.leases = it);
+}
+
+fn lay_history_over(folder: Option<&PathBuf>, resolved: &mut Resolved) {
+    resolved.flag(Key::History, folder.cloned(), |config, it| {
+        config.history = it;
+    });
 }
 
 /// A list that was given; an empty one was not.

@@ -77,17 +77,9 @@ impl Frames<'_> {
             {
                 self.part.matched += 1;
                 Some(Evidence::Syn(Observation {
-                    time: Timestamp::default(),
                     clock: Clock::None,
-                    rule: rule(self.input, b""),
-                    tuple: segment.tuple,
-                    isn: Some(segment.sequence),
-                    ip_id: segment.ip_id,
-                    mac: segment.mac,
                     interface: record.interface,
-                    ttl: Some(segment.ttl),
-                    vlan: segment.vlan,
-                    repeats: 0,
+                    ..segment.observation(Timestamp::default(), rule(self.input, b""))
                 }))
             }
             content => {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::compression::Compression;
+use super::leases::LEASES_ADVICE;
 use super::{probe, system};
 use crate::decode::flows::{Format, zeek};
 use crate::decode::{capture, journal};
@@ -83,10 +84,18 @@ pub(crate) enum InputError {
         found: &'static str,
     },
     /// It holds no DHCP leases.
-    #[error("{name}: no leases in it; expected those of dnsmasq, ISC dhcpd or Kea (its CSV)")]
+    #[error("{name}: no leases in it; {LEASES_ADVICE}")]
     NoLeases {
         /// As it was given.
         name: String,
+    },
+    /// A lease file that cannot be read.
+    #[error("{name}: leases cannot be read: {cause}; {LEASES_ADVICE}")]
+    Leases {
+        /// As it was given.
+        name: String,
+        /// The system's word.
+        cause: io::Error,
     },
     /// Neither a journal nor a log was found.
     #[error(
@@ -111,6 +120,15 @@ impl InputError {
         }
     }
 
+    /// The same of a file that was given for leases: what else than its absence, or a right that is missing,
+    /// keeps it from being read is that it is another file.
+    pub(super) fn of_leases(self) -> Self {
+        match self {
+            Self::Failed { name, cause } => Self::Leases { name, cause },
+            other => other,
+        }
+    }
+
     /// Whether it is about something in `folder`.
     pub(crate) fn is_within(&self, folder: &Path) -> bool {
         match self {
@@ -118,7 +136,10 @@ impl InputError {
             | Self::Denied { name }
             | Self::Failed { name, .. }
             | Self::UnknownKind { name, .. } => Path::new(name).starts_with(folder),
-            Self::NoLeases { .. } | Self::NothingHere | Self::NothingInside { .. } => false,
+            Self::NoLeases { .. }
+            | Self::Leases { .. }
+            | Self::NothingHere
+            | Self::NothingInside { .. } => false,
         }
     }
 

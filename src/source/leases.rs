@@ -12,6 +12,9 @@ use crate::model::Timestamp;
 /// The largest lease file that is read: a million leases or so.
 const MAX_BYTES: u64 = 256 << 20;
 
+/// What to give instead of what is no lease file.
+pub(super) const LEASES_ADVICE: &str = "give the file that the DHCP server writes its leases to: dnsmasq's, ISC dhcpd's or Kea's (its CSV)";
+
 /// What was passed over in a lease file.
 pub(crate) struct SkippedLeases {
     /// The file.
@@ -55,7 +58,9 @@ pub(crate) fn lease_book<'a>(
 }
 
 fn leases(location: &Location, now: Timestamp) -> Result<Leases, InputError> {
-    let leases = Input::open(location, now)?.into_leases()?;
+    let leases = Input::open(location, now)
+        .and_then(Input::into_leases)
+        .map_err(InputError::of_leases)?;
     if leases.kind.is_none() && leases.skipped.total() > 0 {
         let name = location.name();
         return Err(InputError::NoLeases { name });

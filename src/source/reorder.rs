@@ -100,7 +100,7 @@ impl Reorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Clock, Interface, Response, ResponseKind};
+    use crate::model::{Response, ResponseKind};
 
     fn at(seconds: i64, number: u16) -> Evidence {
         Evidence::Response(Response {
@@ -144,19 +144,7 @@ mod tests {
         let Evidence::Response(Response { time, tuple, .. }) = at(seconds, number) else {
             panic!("it is one");
         };
-        Evidence::Syn(Observation {
-            time,
-            clock: Clock::Exact,
-            rule: RuleId(rule),
-            tuple,
-            isn: None,
-            ip_id: None,
-            mac: None,
-            interface: Interface::default(),
-            ttl: None,
-            vlan: None,
-            repeats: 0,
-        })
+        Evidence::Syn(Observation::new(time, RuleId(rule), tuple))
     }
 
     /// Rule 1 tells of transactions, rule 2 of connections.

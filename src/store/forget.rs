@@ -13,9 +13,11 @@ use crate::model::{Mac, Timestamp};
 /// Candidates named where a name is ambiguous.
 const SHOWN: usize = 16;
 /// What has rows by device.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 11] = [
     "attempts",
+    "packed",
     "days",
+    "blocks",
     "contacts",
     "findings",
     "states",

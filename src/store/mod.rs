@@ -9,11 +9,13 @@
 mod changes;
 mod forget;
 mod gather;
+mod packed;
 mod past;
 mod resume;
 mod retention;
 mod rows;
 mod schema;
+mod sums;
 mod tables;
 mod who;
 mod writer;

@@ -4,6 +4,8 @@
 //! It counts by minute, and by day where detail has been summed up: a window is widened to whole minutes
 //! or days, and says so by being shown as such. Days tell no destinations, only how many.
 
+mod devices;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
@@ -11,12 +13,13 @@ use std::time::Duration;
 use foldhash::quality::FixedState;
 use rusqlite::{Connection, params};
 
+use self::devices::Sum;
 use super::changes::{DAY, ENDS, ENGINE, Ended, minute};
-use super::retention::{ended, mark};
-use super::rows::address;
+use super::retention::mark;
+use super::sums::count;
 use super::tables::SUMMED;
 use super::{FILE, StoreError, schema};
-use crate::engine::{Count, Destinations, DeviceDestinations, Facts, OutcomeCounts, Totals};
+use crate::engine::{Count, DeviceDestinations, Facts, OutcomeCounts, Totals};
 use crate::model::{Detector, Direction, Finding, MICROS_PER_SECOND, Notice, Pace, Timestamp};
 use crate::settings::{Ports, Window};
 
@@ -68,7 +71,7 @@ pub(crate) struct Past {
     /// From when to when watch ran, within the window; the latest last.
     pub(crate) runs: Vec<(Timestamp, Timestamp)>,
     /// The time before which it is told from daily sums, where the window reaches there: of more than a
-    /// day the destinations are a lower bound.
+    /// day the destinations are a lower bound, and so is the peak of a device with several ports.
     pub(crate) summed: Option<Timestamp>,
 }
 
@@ -126,39 +129,6 @@ impl Past {
     }
 }
 
-/// What is summed up of one device.
-struct Sum {
-    first: Timestamp,
-    last: Timestamp,
-    attempts: u64,
-    syns: u64,
-    /// The minute that is being summed up, and its attempts.
-    minute: (i64, u64),
-    peak: u64,
-    destinations: Destinations,
-    is_lower_bound: bool,
-    /// Most destinations and groups in a day that was summed up.
-    most: (usize, usize),
-    ended: Ended,
-}
-
-impl Sum {
-    fn new(first: Timestamp, last: Timestamp, state: FixedState) -> Self {
-        Self {
-            first,
-            last,
-            attempts: 0,
-            syns: 0,
-            minute: (i64::MIN, 0),
-            peak: 0,
-            destinations: Destinations::new(state),
-            is_lower_bound: false,
-            most: (0, 0),
-            ended: Ended::default(),
-        }
-    }
-}
-
 /// One reading of the file.
 struct Reading<'a> {
     connection: &'a Connection,
@@ -169,6 +139,8 @@ struct Reading<'a> {
     rows: u64,
     unreadable: u64,
     sums: HashMap<i64, Sum, FixedState>,
+    /// Destinations that may still be told apart.
+    room: usize,
     totals: Totals,
     ports: Vec<u16>,
     matched: u64,
@@ -211,6 +183,7 @@ impl<'a> Reading<'a> {
             rows: 0,
             unreadable: 0,
             sums: HashMap::with_hasher(FixedState::with_seed(asked.seed)),
+            room: asked.max_destinations,
             totals: Totals::default(),
             ports: Vec::new(),
             matched: 0,
@@ -234,6 +207,7 @@ impl<'a> Reading<'a> {
         self.read_totals(minutes, (from, to))?;
         self.read_totals(days, self.days())?;
         self.read_attempts()?;
+        self.read_packed()?;
         self.read_days()?;
         self.read_unseen()?;
         let mut findings = self.read_findings()?;
@@ -284,97 +258,15 @@ impl<'a> Reading<'a> {
                 self.ports.push(port);
             }
             let (first, last) = (time(row.get(2)?), time(row.get(3)?));
-            let count = Count {
-                attempts: number(row, 4)?,
-                syns: number(row, 5)?,
+            let counted = Count {
+                attempts: count(row, 4)?,
+                syns: count(row, 5)?,
             };
-            self.matched += count.syns;
-            self.totals.observations += count.syns;
-            self.totals.add(direction, count);
+            self.matched += counted.syns;
+            self.totals.observations += counted.syns;
+            self.totals.add(direction, counted);
             let span = self.totals.span.unwrap_or((first, last));
             self.totals.span = Some((span.0.min(first), span.1.max(last)));
-        }
-        Ok(())
-    }
-
-    fn read_attempts(&mut self) -> rusqlite::Result<()> {
-        let mut statement = self.connection.prepare(
-            "SELECT minute, device, port, destination, first, last, attempts, syns, answered, refused, unreachable, \
-             unanswered, held, completed, sent, received FROM attempts \
-             WHERE minute >= ?1 AND minute < ?2 ORDER BY minute, device",
-        )?;
-        let mut rows = statement.query(params![self.minutes.0.max(self.summed), self.minutes.1])?;
-        let mut has_room = self.asked.max_destinations;
-        let state = FixedState::with_seed(self.asked.seed);
-        while let Some(row) = rows.next()? {
-            self.rows += 1;
-            if !self.is_asked(row.get(2)?) {
-                continue;
-            }
-            let (minute, device): (i64, i64) = (row.get(0)?, row.get(1)?);
-            let Some(destination) = address(row.get_ref(3)?.as_blob()?) else {
-                self.unreadable += 1;
-                continue;
-            };
-            let (first, last) = (time(row.get(4)?), time(row.get(5)?));
-            let attempts = number(row, 6)?;
-            let sum = self
-                .sums
-                .entry(device)
-                .or_insert_with(|| Sum::new(first, last, state.clone()));
-            sum.first = sum.first.min(first);
-            sum.last = sum.last.max(last);
-            sum.syns += number(row, 7)?;
-            sum.attempts += attempts;
-            sum.ended.add(&ended(row, 8)?);
-            if sum.minute.0 != minute {
-                sum.minute = (minute, 0);
-            }
-            sum.minute.1 += attempts;
-            sum.peak = sum.peak.max(sum.minute.1);
-            if attempts > 0 {
-                let count = u32::try_from(attempts).unwrap_or(u32::MAX);
-                if sum.destinations.note(destination, count, has_room > 0) {
-                    sum.is_lower_bound |= has_room == 0;
-                    has_room = has_room.saturating_sub(1);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn read_days(&mut self) -> rusqlite::Result<()> {
-        let mut statement = self.connection.prepare(
-            "SELECT device, port, first, last, attempts, syns, peak, destinations, groups, answered, refused, \
-             unreachable, unanswered, held, completed, sent, received FROM days WHERE day >= ?1 AND day < ?2",
-        )?;
-        let (from, to) = self.days();
-        let mut rows = statement.query(params![from, to])?;
-        let state = FixedState::with_seed(self.asked.seed);
-        while let Some(row) = rows.next()? {
-            self.rows += 1;
-            self.has_days = true;
-            if !self.is_asked(row.get(1)?) {
-                continue;
-            }
-            let (first, last) = (time(row.get(2)?), time(row.get(3)?));
-            let sum = self
-                .sums
-                .entry(row.get(0)?)
-                .or_insert_with(|| Sum::new(first, last, state.clone()));
-            sum.first = sum.first.min(first);
-            sum.last = sum.last.max(last);
-            sum.attempts += number(row, 4)?;
-            sum.syns += number(row, 5)?;
-            sum.peak = sum.peak.max(number(row, 6)?);
-            let count = |column| {
-                Ok::<_, rusqlite::Error>(
-                    usize::try_from(number(row, column)?).unwrap_or(usize::MAX),
-                )
-            };
-            sum.most = (sum.most.0.max(count(7)?), sum.most.1.max(count(8)?));
-            sum.is_lower_bound = true;
-            sum.ended.add(&ended(row, 9)?);
         }
         Ok(())
     }
@@ -404,9 +296,9 @@ impl<'a> Reading<'a> {
                 score: row.get(2)?,
                 threshold: row.get(3)?,
                 at: time(row.get(4)?),
-                at_attempt: number(row, 5)?,
-                took: Duration::from_micros(number(row, 6)?),
-                within: Duration::from_micros(number(row, 7)?),
+                at_attempt: count(row, 5)?,
+                took: Duration::from_micros(count(row, 6)?),
+                within: Duration::from_micros(count(row, 7)?),
                 new_groups: row.get(8)?,
                 mail_lookups: row.get(9)?,
                 pace: row
@@ -436,9 +328,9 @@ impl<'a> Reading<'a> {
         )?;
         let mut rows = statement.query(params![self.minutes.0, self.minutes.1])?;
         while let Some(row) = rows.next()? {
-            self.rows += number(row, 3)?;
+            self.rows += count(row, 3)?;
             let (source, kind): (String, String) = (row.get(0)?, row.get(1)?);
-            let events = number(row, 2)?;
+            let events = count(row, 2)?;
             let totals = &mut self.totals;
             match (source.as_str(), kind.as_str()) {
                 (ENGINE, "late") => totals.late = events,
@@ -555,6 +447,8 @@ impl<'a> Reading<'a> {
                 findings,
                 outcomes: outcomes(&sum.ended).of_all(sum.attempts),
                 completed: positive(sum.ended.completed),
+                // Questions are not kept.
+                mail_lookups: 0,
                 bytes: (sum.ended.sent > 0 || sum.ended.received > 0)
                     .then(|| (positive(sum.ended.sent), positive(sum.ended.received))),
             })
@@ -582,11 +476,6 @@ fn start(minute: i64) -> Timestamp {
 
 fn time(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
-}
-
-/// A count; SQLite's integers have a sign.
-fn number(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(positive(row.get(column)?))
 }
 
 fn direction(number: i64) -> Option<Direction> {

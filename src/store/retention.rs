@@ -2,20 +2,23 @@
 //! rest deleted by age. It is done in steps of a few thousand rows, each a transaction of its own,
 //! between which the history is written: none takes long, and all can be left off anywhere.
 //!
-//! Attempts are read first and deleted later. What of them counts in `days` is told by one mark that is
-//! set in the transaction that writes the sums, so nothing counts twice or not at all wherever it ends.
+//! Detail is packed when its day is over, then read, and deleted later. What of it counts in `days` is told
+//! by one mark that is set in the transaction that writes the sums, so nothing counts twice or not at all
+//! wherever it ends.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use foldhash::quality::FixedState;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::changes::{DAY, Ended, Tally, minute};
-use super::rows::{DayKey, DaySum, add_day, address, micros};
+use super::changes::{DAY, minute};
+use super::packed;
+use super::rows::micros;
 use super::schema::{self, PAGE};
+use super::sums::{Summing, delete_day};
 use super::tables::{DROPPED, SUMMED};
-use crate::engine::Destinations;
 use crate::model::{MICROS_PER_SECOND, Timestamp};
 use crate::settings::Retention;
 
@@ -25,20 +28,22 @@ const STEP: u32 = 4000;
 const PERIOD: i64 = 3600 * MICROS_PER_SECOND;
 /// Translations kept.
 const MAX_TRANSLATIONS: u64 = 2_000_000;
-/// Destinations told apart while a day is summed up.
-const MAX_DESTINATIONS: usize = 1 << 20;
 /// Devices whose contacts are looked at in a step.
 const DEVICES: i64 = 256;
+/// How long a day has been over when it is packed: most of what comes late has come by then.
+const SETTLED: Duration = Duration::from_secs(2 * 3600);
 /// Pages given back to the file system in a step.
 const VACUUM: u32 = 256;
 
 /// Something to do, in steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
-    /// Sum up the days before that minute.
+    /// Sum up the days before that minute; [`Task::Summed`] follows at once.
     Sum(i64),
-    /// Delete the attempts that have been summed up.
+    /// Delete the detail that has been summed up.
     Summed,
+    /// Pack the detail of before that minute.
+    Pack(i64),
     /// Sum up everybody's counts before that minute, and what was not seen then.
     Minutes(i64),
     Unseen(i64),
@@ -138,7 +143,7 @@ impl Keeper {
 
     /// The minute before which what comes goes into the daily sums.
     pub(super) fn summed(&self) -> i64 {
-        let reading = self.summing.as_ref().map(|it| it.cursor.minute + 1);
+        let reading = self.summing.as_ref().map(Summing::until);
         self.summed.max(reading.unwrap_or(i64::MIN))
     }
 
@@ -203,9 +208,11 @@ impl Keeper {
         let before = |age| now.minus(age).as_micros();
         let detail_minute = minute(now.minus(detail)).div_euclid(DAY) * DAY;
         let days_minute = minute(now.minus(days)).div_euclid(DAY) * DAY;
+        let settled_minute = minute(now.minus(SETTLED)).div_euclid(DAY) * DAY;
         let tasks = [Task::Age(TRANSLATIONS, before(translations))]
             .into_iter()
-            .chain([Task::Translations, Task::Sum(detail_minute), Task::Summed])
+            .chain([Task::Translations, Task::Sum(detail_minute)])
+            .chain([Task::Pack(settled_minute)])
             .chain([Task::Minutes(detail_minute), Task::Unseen(detail_minute)])
             .chain(DETAIL.map(|which| Task::Age(which, before(detail))))
             .chain([Task::Contacts(before(detail), 0), Task::Days(days_minute)])
@@ -217,9 +224,10 @@ impl Keeper {
             )])
             .chain([Task::Vacuum]);
         for task in tasks {
-            if !self.tasks.contains(&task) {
-                self.tasks.push_back(task);
-            }
+            // What still waits from the last time is done after what is planned now, not before it: the
+            // detail that is summed up now is to be deleted, too.
+            self.tasks.retain(|waiting| *waiting != task);
+            self.tasks.push_back(task);
         }
     }
 
@@ -234,14 +242,14 @@ impl Keeper {
     /// translations, then the oldest days.
     fn relieve(&mut self, connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
         let now = minute(now);
-        let oldest = self.oldest(connection)?;
+        let oldest = packed::oldest(connection, self.summed)?;
         let end = oldest.and_then(|oldest| {
             let end = |unit: i64| (oldest.div_euclid(unit) + 1) * unit;
             [end(DAY), end(60)].into_iter().find(|end| *end <= now)
         });
         let days = |sql| connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
         if let Some(end) = end {
-            self.tasks.extend([Task::Sum(end), Task::Summed]);
+            self.tasks.push_back(Task::Sum(end));
         } else if self.translations > 1000 {
             let middle = "SELECT last FROM translations ORDER BY last LIMIT 1 OFFSET ?1";
             let offset = i64::try_from(self.translations / 8).unwrap_or(i64::MAX);
@@ -266,13 +274,6 @@ impl Keeper {
             ));
         }
         Ok(())
-    }
-
-    /// The first minute of the detail that there is.
-    fn oldest(&self, connection: &Connection) -> rusqlite::Result<Option<i64>> {
-        connection
-            .prepare_cached("SELECT min(minute) FROM attempts WHERE minute >= ?1")?
-            .query_row([self.summed], |row| row.get(0))
     }
 
     /// Does a part of what there is to do.
@@ -306,26 +307,35 @@ impl Keeper {
                 }
                 last.is_none()
             }
-            Task::Summed => delete_summed(connection, self.summed)?,
+            Task::Summed => packed::delete(connection, self.summed)?,
+            Task::Pack(before) => packed::pack(connection, before)?,
             Task::Minutes(before) => in_transaction(connection, |it| sum_minutes(it, before))?,
             Task::Unseen(before) => in_transaction(connection, |it| sum_unseen(it, before))?,
-            Task::Days(before) => delete_day(connection, before)?,
+            Task::Days(before) => in_transaction(connection, |it| delete_day(it, before))?,
         };
         if is_done {
             self.tasks.pop_front();
+            if matches!(task, Task::Sum(_)) {
+                self.tasks.push_front(Task::Summed);
+            }
         }
         Ok(())
     }
 
-    /// Reads on in the oldest day before `until`, and writes its sums at its end; answers whether there
-    /// is no such day any more.
+    /// Packs and reads on in the oldest day before `until`, and writes its sums at its end; answers whether
+    /// there is no such day any more.
     fn sum(&mut self, connection: &mut Connection, until: i64) -> rusqlite::Result<bool> {
         let mut summing = match self.summing.take() {
             Some(summing) => summing,
-            None => match self.oldest(connection)? {
+            None => match packed::oldest(connection, self.summed)? {
                 Some(oldest) if oldest < until => {
-                    let end = (oldest.div_euclid(DAY) + 1) * DAY;
-                    Summing::new(oldest, end.min(until))
+                    let end = until.min((oldest.div_euclid(DAY) + 1) * DAY);
+                    if !packed::pack(connection, end)? {
+                        return Ok(false);
+                    }
+                    // From here on what comes late goes into the sums: all detail is among the blobs.
+                    let (day, minutes) = (oldest.div_euclid(DAY), (self.summed, end));
+                    Summing::new(connection, day, minutes, &self.hasher)?
                 }
                 _ => {
                     // Nothing is left of before, so all of it counts by day.
@@ -337,161 +347,22 @@ impl Keeper {
                 }
             },
         };
-        if !summing.read(connection, &self.hasher)? {
+        if !summing.read(connection)? {
             self.summing = Some(summing);
             return Ok(false);
         }
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for (key, part) in &summing.sums {
-            add_day(&transaction, key, &part.sum())?;
+        let is_written = in_transaction(connection, |transaction| {
+            let is_written = summing.write(transaction)?;
+            if is_written {
+                set_mark(transaction, SUMMED, summing.until())?;
+            }
+            Ok(is_written)
+        })?;
+        if is_written {
+            self.summed = summing.until();
         }
-        set_mark(&transaction, SUMMED, summing.until)?;
-        transaction.commit()?;
-        self.summed = summing.until;
         Ok(false)
     }
-}
-
-/// A place among the attempts, in the order of their key.
-#[derive(Clone, Debug)]
-struct Cursor {
-    minute: i64,
-    device: i64,
-    direction: i64,
-    port: u16,
-    destination: Vec<u8>,
-}
-
-/// A day, or the rest of one, that is being summed up.
-#[derive(Debug)]
-struct Summing {
-    until: i64,
-    /// Up to here it has been read.
-    cursor: Cursor,
-    sums: HashMap<DayKey, Part>,
-    destinations: usize,
-}
-
-/// What was read of a device.
-#[derive(Debug)]
-struct Part {
-    tally: Tally,
-    ended: Ended,
-    minute: (i64, u64),
-    peak: u64,
-    destinations: Destinations,
-}
-
-impl Part {
-    fn sum(&self) -> DaySum {
-        DaySum {
-            tally: self.tally,
-            ended: self.ended,
-            peak: self.peak,
-            destinations: self.destinations.len(),
-            groups: self.destinations.groups(),
-        }
-    }
-}
-
-impl Summing {
-    fn new(from: i64, until: i64) -> Self {
-        Self {
-            until,
-            cursor: Cursor {
-                minute: from,
-                device: i64::MIN,
-                direction: 0,
-                port: 0,
-                destination: Vec::new(),
-            },
-            sums: HashMap::new(),
-            destinations: 0,
-        }
-    }
-
-    /// Reads on; answers whether that was all.
-    fn read(&mut self, connection: &Connection, hasher: &FixedState) -> rusqlite::Result<bool> {
-        let mut statement = connection.prepare_cached(
-            "SELECT minute, device, direction, port, destination, first, last, attempts, syns, answered, refused, \
-             unreachable, unanswered, held, completed, sent, received FROM attempts \
-             WHERE (minute, device, direction, port, destination) > (?1, ?2, ?3, ?4, ?5) AND minute < ?6 \
-             ORDER BY minute, device, direction, port, destination LIMIT ?7",
-        )?;
-        let from = self.cursor.clone();
-        let mut rows = statement.query(params![
-            from.minute,
-            from.device,
-            from.direction,
-            from.port,
-            from.destination,
-            self.until,
-            STEP
-        ])?;
-        let mut count = 0;
-        while let Some(row) = rows.next()? {
-            count += 1;
-            self.cursor = Cursor {
-                minute: row.get(0)?,
-                device: row.get(1)?,
-                direction: row.get(2)?,
-                port: row.get(3)?,
-                destination: row.get_ref(4)?.as_blob()?.to_vec(),
-            };
-            self.add(row, hasher)?;
-        }
-        Ok(count < STEP)
-    }
-
-    fn add(&mut self, row: &rusqlite::Row<'_>, hasher: &FixedState) -> rusqlite::Result<()> {
-        let time = |column| Ok::<_, rusqlite::Error>(Timestamp::from_micros(row.get(column)?));
-        let count = |column| {
-            Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
-        };
-        let key = DayKey {
-            day: self.cursor.minute.div_euclid(DAY),
-            device: self.cursor.device,
-            direction: self.cursor.direction,
-            port: self.cursor.port,
-        };
-        let (first, last, attempts) = (time(5)?, time(6)?, count(7)?);
-        let part = self.sums.entry(key).or_insert_with(|| Part {
-            tally: Tally::new(first),
-            ended: Ended::default(),
-            minute: (i64::MIN, 0),
-            peak: 0,
-            destinations: Destinations::new(hasher.clone()),
-        });
-        part.tally.add(first, attempts, count(8)?);
-        part.tally.add(last, 0, 0);
-        part.ended.add(&ended(row, 9)?);
-        if part.minute.0 != self.cursor.minute {
-            part.minute = (self.cursor.minute, 0);
-        }
-        part.minute.1 += attempts;
-        part.peak = part.peak.max(part.minute.1);
-        let has_room = self.destinations < MAX_DESTINATIONS;
-        if attempts > 0
-            && let Some(destination) = address(&self.cursor.destination)
-            && part.destinations.note(destination, 1, has_room)
-        {
-            self.destinations += usize::from(has_room);
-        }
-        Ok(())
-    }
-}
-
-/// The outcomes in a row's columns from `first` on.
-pub(super) fn ended(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Ended> {
-    let mut ended = Ended::default();
-    for (place, count) in ended.outcomes.iter_mut().enumerate() {
-        *count = row.get(first + place)?;
-    }
-    let rest = first + ended.outcomes.len();
-    ended.completed = row.get(rest)?;
-    ended.sent = row.get(rest + 1)?;
-    ended.received = row.get(rest + 2)?;
-    Ok(ended)
 }
 
 /// The number that is noted under `name`.
@@ -502,7 +373,11 @@ pub(super) fn mark(connection: &Connection, name: &str) -> rusqlite::Result<Opti
         .optional()
 }
 
-fn set_mark(transaction: &Transaction<'_>, name: &str, value: i64) -> rusqlite::Result<()> {
+pub(super) fn set_mark(
+    transaction: &Transaction<'_>,
+    name: &str,
+    value: i64,
+) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "INSERT INTO marks (name, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
@@ -511,7 +386,7 @@ fn set_mark(transaction: &Transaction<'_>, name: &str, value: i64) -> rusqlite::
     Ok(())
 }
 
-fn in_transaction<T>(
+pub(super) fn in_transaction<T>(
     connection: &mut Connection,
     work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
@@ -555,17 +430,6 @@ fn drop_translations(connection: &mut Connection, count: u64) -> rusqlite::Resul
         )?;
         Ok(deleted as u64)
     })
-}
-
-/// Answers whether all are deleted.
-fn delete_summed(connection: &Connection, summed: i64) -> rusqlite::Result<bool> {
-    let deleted = connection
-        .prepare_cached(
-            "DELETE FROM attempts WHERE (minute, device, direction, port, destination) IN \
-             (SELECT minute, device, direction, port, destination FROM attempts WHERE minute < ?1 LIMIT ?2)",
-        )?
-        .execute(params![summed, STEP])?;
-    Ok(deleted < STEP as usize)
 }
 
 /// Answers the device to go on with, where there are more.
@@ -634,21 +498,6 @@ fn oldest_day(connection: &Connection, sql: &str, before: i64) -> rusqlite::Resu
         .prepare_cached(sql)?
         .query_row([before], |row| row.get(0))?;
     Ok(oldest.map(|minute| minute.div_euclid(DAY)))
-}
-
-/// Deletes the oldest day of sums before the minute `before`; answers whether there is none.
-fn delete_day(connection: &Connection, before: i64) -> rusqlite::Result<bool> {
-    let mut deleted = 0;
-    for sql in [
-        "DELETE FROM days WHERE day = (SELECT min(day) FROM days WHERE day < ?1)",
-        "DELETE FROM day_totals WHERE day = (SELECT min(day) FROM day_totals WHERE day < ?1)",
-        "DELETE FROM unseen WHERE minute = (SELECT min(minute) FROM unseen WHERE minute < ?1 * 1440)",
-    ] {
-        deleted += connection
-            .prepare_cached(sql)?
-            .execute([before.div_euclid(DAY)])?;
-    }
-    Ok(deleted == 0)
 }
 
 /// Gives free pages back where an eighth of the file is free; answers whether that is all.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::changes::{
-    AttemptKey, Changes, DAY, Ended, Identity, Row, Sighting, Tally, Translation, Unseen,
+    AttemptKey, Changes, DAY, Identity, Row, Sighting, Tally, Translation, Unseen,
 };
+use super::sums::{DayKey, DaySum, add_day, data_version};
 use crate::model::{Interface, MICROS_PER_SECOND, Timestamp};
 
 /// Devices whose row is remembered, so that what has not changed is not written.
@@ -17,25 +18,13 @@ const MAX_KNOWN: usize = 32_768;
 /// Silence after which a device that is seen again begins another stretch, in microseconds.
 const MAX_GAP: i64 = 3600 * MICROS_PER_SECOND;
 
-/// Adds to the daily sums of a device.
-const ADD_DAY: &str = "INSERT INTO days (day, device, direction, port, first, last, attempts, syns, peak, destinations, \
-     groups, answered, refused, unreachable, unanswered, held, completed, sent, received) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
-     ON CONFLICT DO UPDATE SET first = min(first, excluded.first), last = max(last, excluded.last), \
-     attempts = attempts + excluded.attempts, syns = syns + excluded.syns, peak = max(peak, excluded.peak), \
-     destinations = max(destinations, excluded.destinations), groups = max(groups, excluded.groups), \
-     answered = answered + excluded.answered, refused = refused + excluded.refused, \
-     unreachable = unreachable + excluded.unreachable, unanswered = unanswered + excluded.unanswered, \
-     held = held + excluded.held, completed = completed + excluded.completed, sent = sent + excluded.sent, \
-     received = received + excluded.received";
-
 /// Rows of devices as they stand in the file.
 #[derive(Debug)]
 pub(super) struct Known {
     /// Row and hash, by key.
     devices: HashMap<String, (i64, u64)>,
     hasher: RandomState,
-    /// `PRAGMA data_version`: another one after each change that somebody else made.
+    /// The file's [`data_version`].
     version: i64,
 }
 
@@ -55,8 +44,7 @@ impl Known {
 
     /// Forgets it where somebody else has changed the file.
     pub(super) fn refresh(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let version =
-            transaction.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0))?;
+        let version = data_version(transaction)?;
         if version != self.version {
             self.clear();
             self.version = version;
@@ -458,83 +446,6 @@ fn write_translation(
     Ok(1)
 }
 
-/// What a row of daily sums is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct DayKey {
-    pub(super) day: i64,
-    pub(super) device: i64,
-    pub(super) direction: i64,
-    pub(super) port: u16,
-}
-
-impl DayKey {
-    fn of(key: &AttemptKey, device: i64) -> Self {
-        Self {
-            day: key.minute.div_euclid(DAY),
-            device,
-            direction: i64::from(key.direction as u8),
-            port: key.port,
-        }
-    }
-}
-
-/// What is added to it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct DaySum {
-    pub(super) tally: Tally,
-    pub(super) ended: Ended,
-    pub(super) peak: u64,
-    pub(super) destinations: usize,
-    pub(super) groups: usize,
-}
-
-impl DaySum {
-    /// Of what came when the day had been summed up.
-    fn late(row: &Row) -> Self {
-        let any = usize::from(row.tally.attempts > 0);
-        Self {
-            tally: row.tally,
-            ended: row.ended,
-            peak: row.tally.attempts,
-            destinations: any,
-            groups: any,
-        }
-    }
-}
-
-/// Adds `sum` to the sums of a device's day. Destinations of several parts of a day are those of the
-/// part that has most: which ones they were is not known.
-pub(super) fn add_day(
-    transaction: &Transaction<'_>,
-    key: &DayKey,
-    sum: &DaySum,
-) -> rusqlite::Result<()> {
-    let DaySum { tally, ended, .. } = sum;
-    let [answered, refused, unreachable, unanswered, held] = ended.outcomes;
-    transaction.prepare_cached(ADD_DAY)?.execute(params![
-        key.day,
-        key.device,
-        key.direction,
-        key.port,
-        tally.first.as_micros(),
-        tally.last.as_micros(),
-        integer(tally.attempts),
-        integer(tally.syns),
-        integer(sum.peak),
-        integer(sum.destinations as u64),
-        integer(sum.groups as u64),
-        answered,
-        refused,
-        unreachable,
-        unanswered,
-        held,
-        ended.completed,
-        ended.sent,
-        ended.received
-    ])?;
-    Ok(())
-}
-
 /// An address as the file has it: 4 octets or 16.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Octets {
@@ -583,7 +494,7 @@ fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
 }
 
 /// As large as SQLite's integers get.
-fn integer(number: u64) -> i64 {
+pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

@@ -2,8 +2,9 @@
 //! one that was migrated. What a step says is never changed once it is out.
 //!
 //! `attempts` is for detail: by minute, device and destination address, for a report names addresses; the
-//! group is the address cut short. `minutes` is for the whole: what is counted there has a row whether
-//! its device is known or not. `days` and `day_totals` are what is left of both later.
+//! group is the address cut short. Of days that are over it is in `packed`. `minutes` is for the whole: what
+//! is counted there has a row whether its device is known or not. `days` and `day_totals` are what is left
+//! of both later; `blocks` has `days` once more, by 32 days, for what is asked of a year.
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -13,6 +14,8 @@ pub(super) const APPLICATION: i64 = 0x534d_5457;
 pub(super) const VERSION: i64 = 2;
 /// Name in `marks` of the minute before which detail counts in `days` alone.
 pub(super) const SUMMED: &str = "summed";
+/// Name in `marks` of the day before which `blocks` lack days that were deleted.
+pub(super) const BLOCKS: &str = "blocks";
 /// Name in `marks` of how many translations were dropped because there were too many.
 pub(super) const DROPPED: &str = "translations dropped";
 
@@ -86,7 +89,9 @@ CREATE TABLE notices (
 
 /// Outcomes, in the order of [`Ended`](super::changes::Ended); bytes are 0 where nobody told them.
 ///
-/// `contacts` has the first attempt of a device to a group to the microsecond, for a replay of the
+/// A row of `packed` has so many rows of one day and device, all of before the minute `until`, as
+/// [`packed`](super::packed) puts them; a row of `blocks` stands for so many of `days`, and is of the 32
+/// days from `day` on. `contacts` has the first attempt of a device to a group to the microsecond, for a replay of the
 /// detectors. A row of `sightings` is a stretch of time without an hour of silence. `decisions` is for
 /// what is done about a device. `translations` has the tuple inside, and what of it was another outside.
 const SECOND: &str = "
@@ -113,6 +118,15 @@ CREATE TABLE contacts (
 INSERT INTO contacts (device, direction, prefix, first, last)
     SELECT device, direction, substr(destination, 1, iif(length(destination) = 4, 3, 6)), min(first), max(last)
     FROM attempts WHERE attempts > 0 GROUP BY 1, 2, 3;
+CREATE TABLE packed (
+    day INTEGER NOT NULL,
+    device INTEGER NOT NULL REFERENCES devices (id),
+    part INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    details BLOB NOT NULL,
+    PRIMARY KEY (day, device, part)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE days (
     day INTEGER NOT NULL,
     device INTEGER NOT NULL REFERENCES devices (id),
@@ -133,6 +147,29 @@ CREATE TABLE days (
     completed INTEGER NOT NULL,
     sent INTEGER NOT NULL,
     received INTEGER NOT NULL,
+    PRIMARY KEY (day, device, direction, port)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE blocks (
+    day INTEGER NOT NULL,
+    device INTEGER NOT NULL REFERENCES devices (id),
+    direction INTEGER NOT NULL,
+    port INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    syns INTEGER NOT NULL,
+    peak INTEGER NOT NULL,
+    destinations INTEGER NOT NULL,
+    groups INTEGER NOT NULL,
+    answered INTEGER NOT NULL,
+    refused INTEGER NOT NULL,
+    unreachable INTEGER NOT NULL,
+    unanswered INTEGER NOT NULL,
+    held INTEGER NOT NULL,
+    completed INTEGER NOT NULL,
+    sent INTEGER NOT NULL,
+    received INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
     PRIMARY KEY (day, device, direction, port)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE day_totals (

@@ -2,6 +2,7 @@
 
 mod loss;
 mod migration;
+mod packing;
 mod people;
 mod reading;
 mod retention;
@@ -29,6 +30,9 @@ use crate::settings::Retention;
 use crate::settings::{Settings, Window};
 
 const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
+/// Rows of detail, packed or not.
+const DETAIL: &str =
+    "(SELECT count(*) FROM attempts) + (SELECT coalesce(sum(rows), 0) FROM packed)";
 /// Tells a test that runs itself again in another process what to do there.
 const ROLE: &str = "SMTPWATCH_TEST_ROLE";
 const FOLDER: &str = "SMTPWATCH_TEST_FOLDER";
@@ -98,7 +102,7 @@ fn batch(seed: u64, now: Timestamp) -> Changes {
 fn rows(folder: &Path) -> i64 {
     Connection::open(folder.join(FILE))
         .unwrap()
-        .query_row("SELECT count(*) FROM attempts", [], |row| row.get(0))
+        .query_row(&format!("SELECT ({DETAIL})"), [], |row| row.get(0))
         .unwrap()
 }
 
@@ -119,7 +123,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Waits for `what` to come true, 10 s at the most.
+/// Waits for `what` to come true, a minute at the most.
 fn wait_for(mut what: impl FnMut() -> bool) -> bool {
     (0..6000).any(|_| {
         sleep(Duration::from_millis(10));

@@ -149,6 +149,7 @@ impl Writer {
             known: Known::new(),
             pending: VecDeque::new(),
             pending_rows: 0,
+            portion: usize::MAX,
             said: Unwritten::default(),
             shared: Arc::clone(&shared),
         };
@@ -244,6 +245,8 @@ struct Thread {
     known: Known,
     pending: VecDeque<Changes>,
     pending_rows: usize,
+    /// How many of them go into the next transaction: all, but for a file that is near its limit.
+    portion: usize,
     /// What the file says was left out.
     said: Unwritten,
     shared: Arc<Shared>,
@@ -283,7 +286,8 @@ impl Thread {
         }
         self.take_waiting(receiver);
         for _ in 0..LAST_TRIES {
-            if self.pending.is_empty() || self.try_to_write() {
+            self.try_to_write();
+            if self.pending.is_empty() {
                 break;
             }
         }
@@ -360,11 +364,28 @@ impl Thread {
         }
     }
 
-    fn try_to_write(&mut self) -> bool {
+    /// Writes what waits. Where the file is near its limit that is done in parts, each as soon as room
+    /// has been made for it.
+    fn try_to_write(&mut self) {
+        let mut tries = 0;
+        while !self.pending.is_empty() && tries < RELIEF {
+            let before = self.pending_rows;
+            if !self.write_part() {
+                break;
+            }
+            tries = if self.pending_rows < before {
+                0
+            } else {
+                tries + 1
+            };
+        }
+    }
+
+    /// Writes the next transaction; answers whether it was written, or there is room for it now.
+    fn write_part(&mut self) -> bool {
         match self.write() {
             Ok(at) => {
-                self.pending.clear();
-                self.pending_rows = 0;
+                self.forget_written();
                 self.look(at);
                 self.keep_on(CHORES);
                 if !std::mem::take(&mut self.shared.messages().told).is_empty() {
@@ -379,21 +400,41 @@ impl Thread {
             Err(failure) => {
                 // What was noted of rows in a transaction that is no more.
                 self.known.clear();
-                self.tell(&failure);
-                self.replace_damaged(&failure);
-                self.make_room(&failure);
-                false
+                let has_room = self.make_room(&failure);
+                if !has_room {
+                    self.tell(&failure);
+                    self.replace_damaged(&failure);
+                }
+                has_room
             }
         }
     }
 
-    /// Makes room in a file that is at its limit.
-    fn make_room(&mut self, failure: &Failure) {
-        let is_full = matches!(failure, Failure::Sqlite(error) if schema::is_full(error));
-        if !is_full || !self.is_at_its_limit() {
-            return;
+    fn forget_written(&mut self) {
+        for changes in self.pending.drain(..self.portion.min(self.pending.len())) {
+            self.pending_rows -= changes.rows().max(1);
         }
-        let at = self.pending.back().map_or(self.started, |last| last.at);
+        self.portion = if self.pending.is_empty() {
+            usize::MAX
+        } else {
+            self.portion.saturating_mul(2)
+        };
+    }
+
+    /// Makes room in a file that is at its limit, for a smaller part than did not fit. Answers whether
+    /// that may do.
+    fn make_room(&mut self, failure: &Failure) -> bool {
+        let is_full = matches!(failure, Failure::Sqlite(error) if schema::is_full(error));
+        if !is_full {
+            return false;
+        }
+        let whole = self.portion.min(self.pending.len());
+        self.portion = (whole / 2).max(1);
+        let mut may_do = self.portion < whole;
+        if !self.is_at_its_limit() {
+            return may_do;
+        }
+        let at = self.last_of_portion();
         for _ in 0..RELIEF {
             let looked = self
                 .connection
@@ -403,14 +444,22 @@ impl Thread {
                 break;
             }
             self.keep();
+            may_do = true;
         }
         if let Some(message) = self.keeper.message() {
             self.shared.say(message);
         }
+        may_do
     }
 
     fn path(&self) -> PathBuf {
         self.folder.join(FILE)
+    }
+
+    /// The time of the last batch that the next transaction takes.
+    fn last_of_portion(&self) -> Timestamp {
+        let last = self.portion.min(self.pending.len()).checked_sub(1);
+        last.map_or(self.started, |last| self.pending[last].at)
     }
 
     fn open(&mut self, now: Timestamp) -> Result<(), StoreError> {
@@ -431,9 +480,9 @@ impl Thread {
         Ok(())
     }
 
-    /// Writes all that waits in one transaction; answers up to which time that was.
+    /// Writes the next part of what waits in one transaction; answers up to which time that was.
     fn write(&mut self) -> Result<Timestamp, Failure> {
-        let at = self.pending.back().map_or(self.started, |last| last.at);
+        let at = self.last_of_portion();
         if self.connection.is_none() {
             self.open(at).map_err(Failure::Store)?;
         }
@@ -468,7 +517,7 @@ impl Thread {
         }
         let summed = self.keeper.summed();
         let mut translations = 0;
-        for changes in &self.pending {
+        for changes in self.pending.iter().take(self.portion) {
             translations += rows::write(&transaction, changes, &mut self.known, summed)?;
         }
         transaction.commit()?;

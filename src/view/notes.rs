@@ -270,9 +270,17 @@ impl Notes {
             .iter()
             .filter_map(|reason| outcome.skipped.get(reason))
             .sum();
-        if unread > outcome.records {
-            self.blind(format!(
-                "{name}: {unread} lines cannot be read as connections, and {} can: smtpwatch explain tells why, line by line",
+        if unread > 0 {
+            let reasons = UNREAD_FLOWS.iter().filter_map(|reason| {
+                let count = outcome.skipped.get(reason)?;
+                Some(format!("{reason} {count}"))
+            });
+            let reasons: Vec<String> = reasons.collect();
+            self.is_blind |= unread > outcome.records;
+            self.say(format!(
+                "{name}: lines that cannot be read as connections: {unread} ({}), that can: {}; smtpwatch explain tells \
+                 why, line by line",
+                reasons.join(", "),
                 outcome.records
             ));
         }

@@ -159,6 +159,9 @@ pub(super) struct ReportDevice {
     pub(super) bytes_toserver: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) bytes_toclient: Option<u64>,
+    /// Questions for mail servers (MX) that it asked.
+    #[serde(skip_serializing_if = "is_zero")]
+    mail_lookups: u64,
     pub(super) first_seen: String,
     pub(super) last_seen: String,
     pub(super) peak_per_minute: u64,
@@ -227,6 +230,11 @@ struct Known<D> {
     scope: Scope,
     window: settings::Window,
     ports: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde hands it over")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn as_text<S: serde::Serializer>(value: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
@@ -460,6 +468,7 @@ impl ReportDevice {
             completed: device.completed,
             bytes_toserver: device.bytes.map(|(sent, _)| sent),
             bytes_toclient: device.bytes.map(|(_, received)| received),
+            mail_lookups: device.mail_lookups,
             first_seen: device.first_seen.to_string(),
             last_seen: device.last_seen.to_string(),
             peak_per_minute: device.peak_per_minute,

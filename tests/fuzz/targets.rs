@@ -7,12 +7,15 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use foldhash::quality::FixedState;
 use jiff::tz::TimeZone;
 use smtpwatch::attribution::leases::{Basis, LeaseBook};
+use smtpwatch::attribution::services::{MAX_GROUPS, Services};
 use smtpwatch::decode::capture::{self, MAX_WANTED, Reader, Record};
 use smtpwatch::decode::clock::{Anchor, End, Era, Eras, FirstStamps, RecordClock};
 use smtpwatch::decode::conntrack::{self, Change};
 use smtpwatch::decode::dhcp_lease::{self, Lease, Leases};
+use smtpwatch::decode::dns::{self, Answer};
 use smtpwatch::decode::flows::{self, Format, zeek};
 use smtpwatch::decode::journal::{self, Entry};
 use smtpwatch::decode::kernel_log::{Content, Decoded, Decoder, Packet};
@@ -23,9 +26,9 @@ use smtpwatch::decode::syslog::{self, Origin};
 use smtpwatch::decode::{dhcp_lease::Kind, packet};
 use smtpwatch::engine::{self, Effect, Engine, Input};
 use smtpwatch::model::{
-    Clock, DeviceKey, Direction, Finding, Interface, Link, LocalAddress, Mac, Neighbour, Notice,
-    Observation, Outcome, Response, ResponseKind, Route, RuleId, Scope, SourceName, Timestamp,
-    Topology, Tuple, Verdict,
+    Clock, DeviceKey, Direction, Finding, Group, Interface, Link, LocalAddress, Mac, Neighbour,
+    Notice, Observation, Outcome, Response, ResponseKind, Route, RuleId, Scope, SourceName,
+    Timestamp, Topology, Tuple, Verdict,
 };
 use smtpwatch::settings::{Burst, Limits, Settings, Volume};
 
@@ -33,7 +36,7 @@ use smtpwatch::settings::{Burst, Limits, Settings, Volume};
 type Target = fn(&[u8]);
 
 /// All targets by name, which is that of their corpus, too.
-pub(crate) const ALL: [(&str, Target); 11] = [
+pub(crate) const ALL: [(&str, Target); 12] = [
     ("kernel_log", kernel_log),
     ("stamp", stamp),
     ("journal_json", journal_json),
@@ -43,6 +46,7 @@ pub(crate) const ALL: [(&str, Target); 11] = [
     ("conntrack", conntrack),
     ("capture", capture),
     ("dhcp_lease", dhcp_lease),
+    ("dns", dns),
     ("engine", engine),
     ("flows", flows),
 ];
@@ -496,6 +500,52 @@ fn check_tracked(event: &conntrack::Event) {
             assert!(!is_handshake || event.status.is_assured());
         }
         None => assert_ne!(event.change, Change::Destroy),
+    }
+}
+
+/// IP packets, each behind the two octets of its length; and the whole as a message. What they say goes into a
+/// book, as told by two devices.
+pub(crate) fn dns(data: &[u8]) {
+    let mut answers: Vec<Answer> = dns::read(data).into_iter().collect();
+    let mut rest = data;
+    while let Some((length, after)) = rest.split_first_chunk::<2>() {
+        let length = usize::from(u16::from_be_bytes(*length)).min(after.len());
+        let (packet, after) = after.split_at(length);
+        rest = after;
+        let Some(carried) = dns::carried(packet) else {
+            continue;
+        };
+        assert_within(data, carried.message);
+        answers.extend(dns::read(carried.message));
+    }
+    let mut book = Services::new(FixedState::with_seed(7));
+    let now = Timestamp::from_seconds(1_774_746_000);
+    for client in [1, 2] {
+        let client = DeviceKey::Address([192, 168, 1, client].into());
+        for answer in &answers {
+            book.note(answer, &client, now);
+        }
+    }
+    for answer in &answers {
+        let hosts = match answer {
+            Answer::Addresses(host) => std::slice::from_ref(host),
+            Answer::Exchanges(hosts) => hosts,
+            Answer::Name { .. } => &[],
+        };
+        for host in hosts {
+            assert_eq!(host.name, host.name.to_ascii_lowercase());
+            assert!(host.addresses.len() <= 32);
+            for address in &host.addresses {
+                let group = Group::of(*address);
+                let Some(groups) = book.service_of(group, now) else {
+                    continue;
+                };
+                assert!(groups.contains(&group) && (2..=MAX_GROUPS).contains(&groups.len()));
+                for other in &groups {
+                    assert_eq!(book.service_of(*other, now).as_ref(), Some(&groups));
+                }
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::harness::{Lab, has_root, names_in, new_id, script, succeed, wait_until};
 use crate::oracle::{Oracle, Place};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 /// Whether rules in namespaces may write to the kernel log.
 const SETTING: &str = "/proc/sys/net/netfilter/nf_log_all_netns";
 /// Which labs asked for it, and what it was before.

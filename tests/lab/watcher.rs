@@ -18,7 +18,7 @@ use crate::harness::Lab;
 
 /// Ends a watcher that nobody ended.
 const LONGEST: &str = "300s";
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(40);
 
 /// A `watch` that runs; it is killed with the thread that started it, or where this is dropped.
 pub(crate) struct Watcher {
@@ -136,7 +136,7 @@ impl Watcher {
 
     /// Lets the last packets arrive, ends it as Ctrl-C does, and reads what it said.
     pub(crate) fn finish(mut self) -> Watched {
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(1500));
         let pid = i32::try_from(self.child.id()).unwrap();
         kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
         let end = Instant::now() + SOON;

@@ -156,6 +156,34 @@ fn a_place_that_cannot_be_understood_is_said_and_counted() {
 }
 
 #[test]
+fn a_cursor_of_the_journals_that_is_none_is_said_and_counted() {
+    let lab = Lab::new();
+    let watched = |seconds: u32| {
+        lab.net.smtpwatch(&format!(
+            "watch --format json --source journal --for {seconds}s --leases {} --state-dir {}",
+            lab.net.path("leases").display(),
+            lab.state
+        ))
+    };
+    let said = watched(2);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    let history = Connection::open(lab.net.path("state").join("history.sqlite")).unwrap();
+    let changed = history
+        .execute(
+            "UPDATE positions SET position = 's=1; --file=/etc/shadow' WHERE source LIKE '%journal%'",
+            [],
+        )
+        .unwrap();
+    assert_eq!(changed, 1, "{said:?}");
+    drop(history);
+    let said = watched(2);
+    let expected = "journal: what was kept of how far it was read is no cursor; it is read from now on, and what came \
+                    since is not (counted as 1 lost): journalctl -k -o short-iso | smtpwatch report -";
+    assert!(said.err.contains(expected), "{said:?}");
+    assert_eq!(said.status, Some(0), "{said:?}");
+}
+
+#[test]
 fn what_cannot_be_followed_has_words_of_its_own() {
     let net = Net::new();
     fs::create_dir(net.path("folder")).unwrap();

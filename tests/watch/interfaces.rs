@@ -70,7 +70,7 @@ fn interfaces_come_go_and_change_their_names_and_addresses() {
     net.gateway("ip address add 198.51.100.1/24 dev inside0");
     let moved = Ipv4Addr::new(198, 51, 100, 77);
     // The kernel tells of the address after it is there.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(std::time::Duration::from_millis(1500));
     net.send_as(20, 2, |_| (MACHINE, moved));
     watch.wait_for_attempts(8);
     net.gateway("ip link delete inside0");
@@ -116,7 +116,7 @@ fn a_capture_follows_its_interface_to_another_name() {
     net.send(0, 2);
     watch.wait_for_attempts(2);
     net.gateway("ip link set lan0 name office");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(std::time::Duration::from_millis(1500));
     net.send(10, 2);
     let ended = {
         watch.wait_for_attempts(4);
@@ -143,7 +143,7 @@ fn sources_that_see_the_same_count_it_once() {
         net.send(0, 40);
         watch.wait_for_attempts(40);
         // What the slowest of them has to say.
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(std::time::Duration::from_millis(1500));
         let ended = watch.end(Signal::SIGTERM);
         assert_eq!(ended.attempts().len(), 40);
         let report = ended.report();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decode::dhcp_lease;
-use crate::model::{Clock, Link, LocalAddress, Route, RuleId, Tuple};
+use crate::model::{Link, LocalAddress, Route, RuleId, Tuple};
 
 const VICTIM: u8 = 0x10;
 const ATTACKER: u8 = 0x66;
@@ -101,23 +101,16 @@ fn who() -> Who {
 }
 
 fn packet(name: &str, source: &str, last: Option<u8>) -> Observation {
+    let tuple = Tuple {
+        source: source.parse().unwrap(),
+        destination: "203.0.113.9".parse().unwrap(),
+        source_port: 4000,
+        destination_port: 25,
+    };
     Observation {
-        time: Timestamp::from_seconds(100),
-        clock: Clock::Exact,
-        rule: RuleId(1),
-        tuple: Tuple {
-            source: source.parse().unwrap(),
-            destination: "203.0.113.9".parse().unwrap(),
-            source_port: 4000,
-            destination_port: 25,
-        },
-        isn: None,
-        ip_id: None,
         mac: last.map(mac),
         interface: interface(name),
-        ttl: None,
-        vlan: None,
-        repeats: 0,
+        ..Observation::new(Timestamp::from_seconds(100), RuleId(1), tuple)
     }
 }
 
@@ -599,4 +592,52 @@ fn without_an_interface_it_is_the_one_that_the_source_is_behind() {
             format!("{source} (address)")
         );
     }
+}
+
+#[test]
+fn who_holds_an_address_is_whoever_a_packet_from_it_counts_for() {
+    let who = who();
+    let at = Timestamp::from_seconds(100);
+    let holder = |address: &str| {
+        let key = who.holder(address.parse().unwrap(), at, at, &Settings::default());
+        key.map(|key| key.to_string())
+    };
+    for (address, expected) in [
+        ("192.168.1.10", Some("lan0/02:00:00:00:00:10")),
+        ("2001:db8:1::10", Some("lan0/02:00:00:00:00:10")),
+        // Behind the router, and behind the tunnel.
+        ("10.20.0.9", Some("10.20.0.9")),
+        ("10.9.0.7", Some("wg0/10.9.0.7")),
+        // Nobody knows its MAC.
+        ("192.168.1.50", Some("192.168.1.50")),
+        // The gateway's own, and outside.
+        ("192.168.1.1", None),
+        ("10.0.0.1", None),
+        ("203.0.113.9", None),
+    ] {
+        assert_eq!(holder(address), expected.map(str::to_owned), "{address}");
+    }
+}
+
+#[test]
+fn offline_a_lease_tells_who_holds_an_address() {
+    let lease = "2000 02:00:00:00:00:10 192.168.1.10 desk *\n";
+    let leases = LeaseBook::new([dhcp_lease::decode(lease.as_bytes())]);
+    let settings = Settings {
+        gateway: vec!["192.168.1.1".parse().unwrap()],
+        ..Settings::default()
+    };
+    let who = Who::new(leases, &settings, &FixedState::with_seed(7));
+    let holder = |address: &str, seconds| {
+        let at = Timestamp::from_seconds(seconds);
+        who.holder(address.parse().unwrap(), at, at, &settings)
+    };
+    assert_eq!(
+        holder("192.168.1.10", 1_999),
+        Some(DeviceKey::Mac(mac(VICTIM)))
+    );
+    let by_address = |address: &str| Some(DeviceKey::Address(address.parse().unwrap()));
+    assert_eq!(holder("192.168.1.11", 1_999), by_address("192.168.1.11"));
+    assert_eq!(holder("192.168.1.1", 1_999), None);
+    assert_eq!(holder("8.8.8.8", 1_999), None);
 }

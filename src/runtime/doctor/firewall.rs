@@ -89,12 +89,14 @@ pub(super) struct Facts {
     /// Chains that decide before ours.
     earlier: Vec<String>,
     watch: Option<Process>,
+    /// The watched ports.
+    ports: Ports,
     /// Chains that hold mail back by its port.
     held_back: Vec<String>,
 }
 
 impl Facts {
-    pub(super) fn gather(survey: &Survey, status: &Result<Status, Error>) -> Self {
+    pub(super) fn gather(survey: &Survey, status: &Result<Status, Error>, ports: &Ports) -> Self {
         let all = saved_of(survey, None);
         let modern = saved_of(survey, Some(false));
         let legacy = saved_of(survey, Some(true));
@@ -128,7 +130,8 @@ impl Facts {
             .filter_map(|(kind, has_rules)| has_rules.then_some(kind))
             .collect(),
             watch: Claim::holder(),
-            held_back: held_back(nft, &all, &Ports::default()),
+            held_back: held_back(nft, &all, ports),
+            ports: ports.clone(),
             ..Self::default()
         };
         match status {
@@ -319,12 +322,15 @@ impl Facts {
 
     fn port(&self) -> Check {
         const ID: &str = "firewall.port25";
+        let ports = &self.ports;
         match self.held_back.as_slice() {
-            _ if !self.can_ask() => unknown(ID, "whether a rule here blocks port 25"),
-            [] => Check::ok(ID, "no rule here names port 25 to block it"),
+            _ if !self.can_ask() => {
+                unknown(ID, &format!("whether a rule here blocks port {ports}"))
+            }
+            [] => Check::ok(ID, format!("no rule here names port {ports} to block it")),
             chains => Check::warn(
                 ID,
-                format!("port 25 is blocked here already: {}", listed(chains)),
+                format!("port {ports} is blocked here already: {}", listed(chains)),
                 "where that is meant, leave it: attempts are seen before, and count as unanswered or refused; else: nft list ruleset, iptables-save",
             ),
         }

@@ -17,13 +17,11 @@ mod selftest;
 mod sources;
 mod store;
 
-use std::path::Path;
-
 use crate::engine::Input;
 use crate::model::{Timestamp, Topology};
 use crate::netfilter::{Survey, status, survey};
 use crate::ruleset::Saved;
-use crate::settings::rules::{BackendChoice, PartialRules};
+use crate::settings::config::Resolved;
 use crate::source::inventory::{Inventory, Options};
 use crate::sys::capabilities::Capabilities;
 use crate::view::Check;
@@ -32,13 +30,14 @@ pub(crate) use selftest::selftest;
 /// Names that are shown of a list.
 const SHOWN: usize = 5;
 
-/// Makes all checks; `folder` is the state directory, `now` the time of day.
-pub(crate) fn examine(folder: &Path, now: Timestamp) -> Vec<Check> {
+/// Makes all checks for a watch with the configuration `config`; `now` is the time of day.
+pub(crate) fn examine(config: &Resolved, now: Timestamp) -> Vec<Check> {
     let mut checks = Vec::new();
     let rights = Capabilities::of_this_thread().ok();
     let survey = survey();
-    let status = status(BackendChoice::Auto, &PartialRules::default());
-    let (topology, inventory) = match network(now) {
+    let wanted = &config.config;
+    let status = status(wanted.backend, &config.rules());
+    let (topology, inventory) = match network(&Options::following(&wanted.leases), now) {
         Ok(found) => found,
         Err(error) => {
             let advice = "allow AF_NETLINK in the sandbox or container, then try again";
@@ -48,20 +47,32 @@ pub(crate) fn examine(folder: &Path, now: Timestamp) -> Vec<Check> {
     };
     checks.push(sources::judge_rights(rights));
     checks.extend(gateway::Facts::gather(&topology, &survey).judge());
-    checks.extend(firewall::Facts::gather(&survey, &status).judge());
-    checks.extend(sources::Facts::gather(&topology, rights, status.as_ref().ok()).judge());
+    checks.extend(firewall::Facts::gather(&survey, &status, &wanted.ports).judge());
+    checks.extend(
+        sources::Facts::gather(
+            &topology,
+            &survey,
+            rights,
+            status.as_ref().ok(),
+            wanted.group,
+        )
+        .judge(),
+    );
     checks.extend(leases::Facts::gather(inventory, now).judge());
     checks.extend(logs::Facts::gather().judge());
     checks.extend(bypass::Facts::gather(&topology, &survey).judge());
     checks.extend(clock::Facts::gather(now).judge());
-    checks.extend(store::Facts::gather(folder).judge());
+    checks.extend(store::judge(config.state_dir()));
     checks.extend(host::Facts::gather().judge());
     checks
 }
 
 /// The machine's place in the network, and the inventory that told it.
-fn network(now: Timestamp) -> Result<(Topology, Option<(Inventory, usize)>), String> {
-    let mut inventory = Inventory::open(&Options::default()).map_err(|error| error.to_string())?;
+fn network(
+    options: &Options,
+    now: Timestamp,
+) -> Result<(Topology, Option<(Inventory, usize)>), String> {
+    let mut inventory = Inventory::open(options).map_err(|error| error.to_string())?;
     let inputs = inventory.read(now).map_err(|error| error.to_string())?;
     let (mut topology, mut leases) = (Topology::default(), 0);
     for input in inputs {
@@ -138,7 +149,9 @@ mod tests {
     #[test]
     fn each_check_has_a_name_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
-        let checks = examine(folder.path(), Timestamp::from_seconds(1_800_000_000));
+        let mut config = Resolved::default();
+        config.config.history = folder.path().to_owned();
+        let checks = examine(&config, Timestamp::from_seconds(1_800_000_000));
         let mut names: Vec<&str> = statuses(&checks).iter().map(|(id, _)| *id).collect();
         assert!(names.len() > 25, "{names:?}");
         names.sort_unstable();

@@ -10,10 +10,10 @@ use nix::sys::socket::{
 use nix::unistd::geteuid;
 use std::os::fd::AsRawFd;
 
-use super::{files, listed};
+use super::{files, listed, saved_of};
 use crate::model::{SourceName, Topology};
-use crate::netfilter::Status;
-use crate::settings::rules::GROUP;
+use crate::netfilter::{Status, Survey};
+use crate::ruleset::tracking;
 use crate::source::live::{self, LiveError, Options};
 use crate::sys;
 use crate::sys::capabilities::{Capabilities, Capability};
@@ -21,6 +21,10 @@ use crate::view::Check;
 
 /// Multicast groups of conntrack: new, updated, destroyed (`NF_NETLINK_CONNTRACK_*`).
 const CONNTRACK: u32 = 1 | 2 | 4;
+
+/// A rule that has connections tracked, and does nothing else.
+const TRACK: &str = "nft 'add table inet track; add chain inet track passing { type filter hook forward priority 0; }; \
+                     add rule inet track passing ct state new'";
 
 /// A group that nobody uses.
 const UNUSED_GROUP: u16 = 65_500;
@@ -74,6 +78,8 @@ enum Group {
 /// What is known of it.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
+    /// The NFLOG group of the rules.
+    number: u16,
     group: Group,
     /// Whether /dev/kmsg can be read, else why not.
     ring: Result<(), String>,
@@ -86,6 +92,8 @@ pub(super) struct Facts {
     events: Result<(), String>,
     /// Whether it tells them, counts bytes, and notes times; none where it is not loaded.
     conntrack: Option<(bool, bool, bool)>,
+    /// Chains for which connections are tracked; unknown where the firewall cannot be read.
+    tracking: Option<Vec<String>>,
     has_journalctl: bool,
     is_root: bool,
 }
@@ -93,13 +101,19 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) fn gather(
         topology: &Topology,
+        survey: &Survey,
         rights: Option<Capabilities>,
         status: Option<&Status>,
+        number: u16,
     ) -> Self {
         let on = |name: &str| files::is_on(&format!("net/netfilter/{name}"));
+        let saved = saved_of(survey, None);
+        let nft = survey.nft.as_ref().ok();
+        let can_read = nft.is_some() || !saved.is_empty();
         // Told to whoever listens: 2 is on demand, and 0 never.
         let events = on("nf_conntrack_events");
         Self {
+            number,
             group: group(status),
             ring: ring(),
             // The setting that lets other namespaces log is the first namespace's alone.
@@ -119,6 +133,7 @@ impl Facts {
                     is("nf_conntrack_timestamp"),
                 )
             }),
+            tracking: can_read.then(|| tracking(nft.unwrap_or(&serde_json::Value::Null), &saved)),
             has_journalctl: ["/usr/bin/journalctl", "/bin/journalctl"]
                 .iter()
                 .any(|path| Path::new(path).exists()),
@@ -138,15 +153,19 @@ impl Facts {
 
     fn nflog(&self) -> Check {
         const ID: &str = "sources.nflog";
+        let number = self.number;
         match &self.group {
-            Group::Free => Check::ok(ID, format!("NFLOG works, group {GROUP} is free")),
+            Group::Free => Check::ok(ID, format!("NFLOG works, group {number} is free")),
             Group::Taken(by, true) => {
-                Check::ok(ID, format!("NFLOG works, group {GROUP} is read by {by}"))
+                Check::ok(ID, format!("NFLOG works, group {number} is read by {by}"))
             }
             Group::Taken(by, false) => Check::warn(
                 ID,
-                format!("NFLOG group {GROUP} is taken by {by}"),
-                "stop that program, or use another group: smtpwatch watch --group 26",
+                format!("NFLOG group {number} is taken by {by}"),
+                format!(
+                    "stop that program, or use another group: smtpwatch watch --group {}",
+                    number.wrapping_add(1)
+                ),
             ),
             Group::NotPermitted => Check::warn(
                 ID,
@@ -209,13 +228,21 @@ impl Facts {
             ),
             (Ok(()), None) => Check::warn(
                 ID,
-                "conntrack can be heard, and follows no connections yet",
-                "a rule with ct state or NAT starts it: modprobe nf_conntrack",
+                "conntrack can be heard, and is not loaded: how attempts end stays unknown",
+                format!("NAT or a rule with the state of connections loads it: {TRACK}"),
             ),
             (Ok(()), Some((false, ..))) => Check::warn(
                 ID,
                 "conntrack tells no events",
                 "sysctl -w net.netfilter.nf_conntrack_events=1",
+            ),
+            (Ok(()), Some(_)) if self.tracking.as_ref().is_some_and(Vec::is_empty) => Check::warn(
+                ID,
+                "no rule uses NAT or the state of connections, and so the kernel tracks none here: how attempts end \
+                     stays unknown",
+                format!(
+                    "a rule that only looks starts it: {TRACK}; or watch by a capture, which sees the answers"
+                ),
             ),
             (Ok(()), Some((true, acct, times))) if !(acct && times) => Check::warn(
                 ID,
@@ -298,6 +325,7 @@ mod tests {
 
     fn good() -> Facts {
         Facts {
+            number: 25,
             group: Group::Free,
             ring: Ok(()),
             logs_here: true,
@@ -305,6 +333,7 @@ mod tests {
             interfaces: vec!["lan0".to_owned()],
             events: Ok(()),
             conntrack: Some((true, true, true)),
+            tracking: Some(vec!["ip nat post".to_owned()]),
             has_journalctl: true,
             is_root: true,
         }
@@ -355,6 +384,10 @@ mod tests {
         assert_eq!(of(id, |it| it.conntrack = None), Warn);
         assert_eq!(of(id, |it| it.conntrack = Some((false, true, true))), Warn);
         assert_eq!(of(id, |it| it.conntrack = Some((true, false, true))), Warn);
+        let untracked = |it: &mut Facts| it.tracking = Some(Vec::new());
+        assert_eq!(of(id, untracked), Warn);
+        // What cannot be asked is said elsewhere.
+        assert_eq!(of(id, |it| it.tracking = None), Fine);
     }
 
     #[test]

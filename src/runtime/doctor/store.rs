@@ -36,8 +36,19 @@ pub(super) struct Facts {
     size: u64,
 }
 
+/// The checks of `folder`; none is where no history is kept, which is one line.
+pub(super) fn judge(folder: Option<&Path>) -> Vec<Check> {
+    match folder {
+        Some(folder) => Facts::gather(folder).judge(),
+        None => vec![Check::ok(
+            "store.folder",
+            "no history is kept: history.dir is \"-\"",
+        )],
+    }
+}
+
 impl Facts {
-    pub(super) fn gather(path: &Path) -> Self {
+    fn gather(path: &Path) -> Self {
         let folder = match path.metadata() {
             Ok(it) if it.is_dir() => Folder::There(it.permissions().mode() & 0o7777),
             Ok(_) => Folder::NotOne,
@@ -64,7 +75,7 @@ impl Facts {
         }
     }
 
-    pub(super) fn judge(&self) -> Vec<Check> {
+    fn judge(&self) -> Vec<Check> {
         vec![self.folder(), self.space(), self.history()]
     }
 

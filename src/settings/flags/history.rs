@@ -1,10 +1,12 @@
 //! The flags of `history`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use crate::settings::STATE_DIR;
+use super::config::{ConfigFile, Configurable};
+use super::lay_history_over;
+use crate::settings::config::Resolved;
 
 /// The flags of `history`.
 #[derive(Debug, Args)]
@@ -12,6 +14,20 @@ pub struct History {
     /// What to do with it.
     #[command(subcommand)]
     pub action: HistoryAction,
+    /// The configuration.
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Configurable for History {
+    fn config_file(&self) -> Option<&Path> {
+        self.config.path()
+    }
+
+    fn lay_over(&self, resolved: &mut Resolved) {
+        let HistoryAction::Forget { state_dir, .. } = &self.action;
+        lay_history_over(state_dir.as_ref(), resolved);
+    }
 }
 
 /// What can be done with the history.
@@ -34,8 +50,8 @@ Examples:
         /// Delete it; without this it is only shown.
         #[arg(long)]
         yes: bool,
-        /// Where smtpwatch watch keeps its history.
-        #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
-        state_dir: PathBuf,
+        /// Where smtpwatch watch keeps its history [default: /var/lib/smtpwatch].
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
     },
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::config::{ConfigFile, Configurable};
-use super::{Counting, lay_leases_over, lay_zone_over, some};
+use super::{Counting, lay_history_over, lay_leases_over, lay_zone_over, some};
 use crate::settings::Router;
 use crate::settings::config::{Key, Resolved};
 use crate::settings::parse::{Zone, duration};
@@ -148,9 +148,7 @@ impl Configurable for Watch {
         resolved.flag(Key::ReverseDns, reverse_dns, |config, it| {
             config.reverse_dns = it;
         });
-        resolved.flag(Key::History, self.state_dir.clone(), |config, it| {
-            config.history = it;
-        });
+        lay_history_over(self.state_dir.as_ref(), resolved);
     }
 }
 

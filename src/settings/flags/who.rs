@@ -1,15 +1,16 @@
 //! The flags of `who`.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
-use super::{FlagError, or_system, time};
+use super::config::{ConfigFile, Configurable};
+use super::{FlagError, lay_history_over, lay_zone_over, time};
 use crate::model::Timestamp;
-use crate::settings::STATE_DIR;
+use crate::settings::config::Resolved;
 use crate::settings::parse::{Zone, duration};
 
 /// The flags of `who`.
@@ -42,9 +43,9 @@ pub struct Who {
     /// How far the complaint's clock may be off, each way.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
     pub within: Duration,
-    /// Where smtpwatch watch keeps its history.
-    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
-    pub state_dir: PathBuf,
+    /// Where smtpwatch watch keeps its history [default: /var/lib/smtpwatch].
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     /// Zone of --at where it names none, and of the times shown [default: the system's].
     #[arg(long, value_name = "ZONE")]
     timezone: Option<Zone>,
@@ -54,6 +55,9 @@ pub struct Who {
     /// Short for --format json.
     #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// The configuration.
+    #[command(flatten)]
+    config: ConfigFile,
 }
 
 /// How the answer is printed.
@@ -66,6 +70,17 @@ pub enum WhoFormat {
     Json,
 }
 
+impl Configurable for Who {
+    fn config_file(&self) -> Option<&Path> {
+        self.config.path()
+    }
+
+    fn lay_over(&self, resolved: &mut Resolved) {
+        lay_zone_over(self.timezone.as_ref(), resolved);
+        lay_history_over(self.state_dir.as_ref(), resolved);
+    }
+}
+
 impl Who {
     /// The format asked for, whichever way.
     pub fn format(&self) -> WhoFormat {
@@ -76,14 +91,9 @@ impl Who {
         }
     }
 
-    /// The zone of the time asked for, and of output.
-    pub fn zone(&self) -> TimeZone {
-        or_system(self.timezone.as_ref().map(Zone::zone))
-    }
-
-    /// The time asked for.
-    pub fn at(&self, now: Timestamp) -> Result<Timestamp, FlagError> {
-        time(&self.at, now, &self.zone()).ok_or_else(|| FlagError::Time {
+    /// The time asked for, in `zone` where it names none.
+    pub fn at(&self, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, FlagError> {
+        time(&self.at, now, zone).ok_or_else(|| FlagError::Time {
             flag: "--at",
             given: self.at.clone(),
         })
@@ -95,7 +105,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::settings::flags::{Flags, Verb};
+    use crate::settings::flags::{Flags, Verb, zone};
 
     fn who(args: &[&str]) -> Result<Who, clap::Error> {
         let line = ["smtpwatch", "who"].iter().chain(args);
@@ -109,18 +119,23 @@ mod tests {
     fn a_time_is_read_as_its_zone_has_it() {
         let asked = ["--public-ip", "203.0.113.7", "--timezone", "Etc/GMT-1"];
         let now = Timestamp::from_seconds(1_700_000_000);
+        let at = |who: &Who| {
+            let mut config = Resolved::default();
+            who.lay_over(&mut config);
+            who.at(now, &zone(&config))
+        };
         for (text, expected) in [
             ("2023-11-14 08:30", "2023-11-14T07:30:00Z"),
             ("2023-11-14T08:30:00Z", "2023-11-14T08:30:00Z"),
             ("1h", "2023-11-14T21:13:20Z"),
         ] {
             let args = [&asked[..], &["--at", text]].concat();
-            let at = who(&args).unwrap().at(now).unwrap();
-            assert_eq!(at.to_string(), expected, "{text}");
+            let found = at(&who(&args).unwrap()).unwrap();
+            assert_eq!(found.to_string(), expected, "{text}");
         }
         let wrong = who(&[&asked[..], &["--at", "soon"]].concat()).unwrap();
         assert!(matches!(
-            wrong.at(now),
+            at(&wrong),
             Err(FlagError::Time { flag: "--at", .. })
         ));
     }

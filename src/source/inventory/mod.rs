@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::leases::LEASES_ADVICE;
 use crate::decode::dhcp_lease::{self, Record};
 use crate::decode::hosts;
 use crate::engine::Input;
@@ -125,7 +126,7 @@ pub(crate) enum InventoryError {
     #[error("cannot hear of changes of interfaces and neighbours (rtnetlink): {0}")]
     Listen(#[source] io::Error),
     /// A lease file that was named cannot be read.
-    #[error("{path}: cannot be read: {cause}; give the file that the DHCP server writes its leases to", path = path.display())]
+    #[error("{path}: leases cannot be read: {cause}; {LEASES_ADVICE}", path = path.display())]
     Leases {
         /// Which.
         path: PathBuf,
@@ -206,7 +207,9 @@ impl LeaseFile {
             }
             Change::Failed(error) => (
                 false,
-                Some(complaint(format!("leases cannot be read: {error}"))),
+                Some(complaint(format!(
+                    "leases cannot be read: {error}; {LEASES_ADVICE}"
+                ))),
             ),
             Change::New => {
                 let decoded = dhcp_lease::decode(self.file.text());
@@ -214,7 +217,19 @@ impl LeaseFile {
                 let skipped = decoded.skipped.total();
                 let is_news = skipped > 0 && !self.is_told;
                 self.is_told |= is_news;
-                let told = complaint(format!("passed over as no leases: {skipped}"));
+                let what = if decoded.kind.is_some() {
+                    let reasons = decoded.skipped.iter();
+                    let reasons: Vec<String> = reasons
+                        .map(|(skip, count)| format!("{} {count}", skip.reason()))
+                        .collect();
+                    format!(
+                        "passed over as no leases: {}; smtpwatch devices --leases shows the others",
+                        reasons.join(", ")
+                    )
+                } else {
+                    format!("no leases in it; {LEASES_ADVICE}")
+                };
+                let told = complaint(what);
                 (true, is_news.then_some(told))
             }
         }

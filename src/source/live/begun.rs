@@ -61,30 +61,22 @@ impl Begun {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Clock, Interface, Observation};
+    use crate::model::Observation;
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let mut begun = Begun::new(RuleId(1));
         let transaction = |number: u32| {
-            Evidence::Syn(Observation {
-                time: Timestamp::from_seconds(number.into()),
-                clock: Clock::Exact,
-                rule: RuleId(1),
-                tuple: Tuple {
+            Evidence::Syn(Observation::new(
+                Timestamp::from_seconds(number.into()),
+                RuleId(1),
+                Tuple {
                     source: std::net::Ipv4Addr::from(number).into(),
                     destination: [203, 0, 113, 1].into(),
                     source_port: 1,
                     destination_port: 25,
                 },
-                isn: None,
-                ip_id: None,
-                mac: None,
-                interface: Interface::default(),
-                ttl: None,
-                vlan: None,
-                repeats: 0,
-            })
+            ))
         };
         for number in 0..70_000 {
             assert!(begun.is_new(&transaction(number)));

@@ -19,7 +19,7 @@ use pcap::{Active, Linktype};
 use super::super::answers::Answers;
 use super::{Batch, LiveError, MAX_EVENTS, Names, Options};
 use crate::decode::packet::{self, Content, LinkType, Segment, Skip};
-use crate::model::{Clock, Evidence, Interface, LossKind, Observation, RuleId, Timestamp};
+use crate::model::{Evidence, Interface, LossKind, Observation, RuleId, Timestamp};
 use crate::settings::Ports;
 use crate::sys;
 
@@ -243,17 +243,8 @@ impl Taker<'_> {
         let interface = self.interface_of(frame);
         self.batch.events += 1;
         self.batch.evidence.push(Evidence::Syn(Observation {
-            time: self.now,
-            clock: Clock::Exact,
-            rule: self.rule,
-            tuple: segment.tuple,
-            isn: Some(segment.sequence),
-            ip_id: segment.ip_id,
-            mac: segment.mac,
             interface,
-            ttl: Some(segment.ttl),
-            vlan: segment.vlan,
-            repeats: 0,
+            ..segment.observation(self.now, self.rule)
         }));
     }
 

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Batch, LiveError, MAX_EVENTS, Options};
 use crate::decode::conntrack::{Event, Item, items};
-use crate::model::{Clock, Evidence, Interface, LossKind, Observation, RuleId, Timestamp};
+use crate::model::{Evidence, LossKind, Observation, RuleId, Timestamp};
 use crate::settings::Ports;
 use crate::sys::conntrack::{ConntrackSocket, MAX_DATAGRAM, Received};
 
@@ -100,19 +100,7 @@ impl Conntrack {
     }
 
     fn observation(&self, event: &Event, now: Timestamp) -> Observation {
-        Observation {
-            time: now,
-            clock: Clock::Exact,
-            rule: self.rule,
-            tuple: event.original,
-            isn: None,
-            ip_id: None,
-            mac: None,
-            interface: Interface::default(),
-            ttl: None,
-            vlan: None,
-            repeats: 0,
-        }
+        Observation::new(now, self.rule, event.original)
     }
 }
 

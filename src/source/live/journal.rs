@@ -28,6 +28,9 @@ const STEP: usize = 256 * 1024;
 const MAX_BYTES: usize = 1024 * 1024;
 /// Of what journalctl says when it ends.
 const MAX_SAID: u64 = 1024;
+/// What becomes of what was not read, and how to see it.
+const ANEW: &str = "it is read from now on, and what came since is not (counted as 1 lost): \
+                    journalctl -k -o short-iso | smtpwatch report -";
 /// The longest cursor that is believed; journald's are some 130 bytes.
 const MAX_CURSOR: usize = 512;
 
@@ -101,11 +104,9 @@ impl Journal {
             Some(Some(start)) => start,
             Some(None) => {
                 lost = 1;
-                notes.push(
-                    "journal: what was kept of how far it was read is no cursor; it is read from now on, and \
-                     what came since is not (counted as 1 lost)"
-                        .to_owned(),
-                );
+                notes.push(format!(
+                    "journal: what was kept of how far it was read is no cursor; {ANEW}"
+                ));
                 Start::Now
             }
         };
@@ -176,8 +177,7 @@ impl Journal {
         batch.position = Some(self.second(now));
         batch.lose(LossKind::Rotated, 1);
         batch.notes.push(format!(
-            "journal: journalctl does not know the place up to which it was read ({}); it is read from now on, and \
-             what came since is not (counted as 1 lost)",
+            "journal: journalctl does not know the place up to which it was read ({}); {ANEW}",
             said.escape_debug()
         ));
         Ok(())

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::{Batch, LiveError, MAX_EVENTS, Names, Options, Rules};
 use crate::decode::nflog::{Item, Message, items};
 use crate::decode::packet::{Content, Segment, Skip};
-use crate::model::{Clock, Evidence, LossKind, Observation, Timestamp};
+use crate::model::{Evidence, LossKind, Observation, Timestamp};
 use crate::settings::Ports;
 use crate::source::answers::Answers;
 use crate::sys::nflog::{LogSocket, MAX_DATAGRAM, Received};
@@ -141,17 +141,8 @@ impl Nflog {
         now: Timestamp,
     ) -> Observation {
         Observation {
-            time: now,
-            clock: Clock::Exact,
-            rule: self.rules.id(message.prefix),
-            tuple: segment.tuple,
-            isn: Some(segment.sequence),
-            ip_id: segment.ip_id,
-            mac: segment.mac,
             interface: self.names.name(message.input),
-            ttl: Some(segment.ttl),
-            vlan: segment.vlan,
-            repeats: 0,
+            ..segment.observation(now, self.rules.id(message.prefix))
         }
     }
 }

@@ -197,7 +197,8 @@ fn a_server_that_is_dead_or_mad_costs_its_time_and_no_more() {
         for last in 0..16 {
             names.ask(address(last));
         }
-        assert!(began.elapsed() < Duration::from_millis(500));
+        // Far less than one answer is waited for.
+        assert!(began.elapsed() < Duration::from_millis(1500));
         assert_eq!(names.asked.len(), MAX_ASKED);
         let all = answers(&mut names, &runtime);
         assert_eq!(all.len(), 16);
@@ -234,7 +235,7 @@ fn an_answer_that_nobody_waits_for_now_is_not_lost() {
     let mut names = server.names(&runtime);
     names.ask(address(1));
     runtime.block_on(async {
-        for _ in 0..1000 {
+        for _ in 0..20_000 {
             // As in a loop where something else was ready first.
             tokio::select! {
                 biased;
@@ -273,7 +274,7 @@ fn a_whole_list_takes_no_longer_than_it_may() {
     let names = server.names(&runtime);
     let began = Instant::now();
     let found = all_of(names, &runtime, (0..60).map(address).collect());
-    assert!(began.elapsed() < PATIENCE + Duration::from_millis(500));
+    assert!(began.elapsed() < PATIENCE + Duration::from_secs(2));
     assert!(
         found
             .iter()

@@ -5,12 +5,84 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use super::retention::{DAY, at, days, keep, retention, total};
 use super::*;
+use crate::store::retention::Keeper;
 
 /// SYNs in each batch.
 const EACH: u64 = 20;
 /// Batches a second.
 const RATE: u64 = 100;
+
+/// Devices' attempts, and everybody's.
+fn counts(folder: &Path) -> (u64, u64) {
+    let past = Past::read(folder, &asked()).unwrap();
+    let devices = past.devices.iter().map(|device| device.attempts).sum();
+    (devices, past.totals.direction(Direction::Outbound).attempts)
+}
+
+/// Says so, and packs, sums up and deletes until it is killed, or there is nothing more to do.
+fn tidy(folder: &Path) {
+    let (mut connection, _) = schema::open(folder, at(5 * DAY), u64::MAX).unwrap();
+    let mut keeper = Keeper::new(retention());
+    keeper.open(&connection).unwrap();
+    keeper.look(&connection, at(5 * DAY)).unwrap();
+    std::io::Write::write_all(&mut std::io::stdout(), b"it begins\n").unwrap();
+    while keeper.has_tasks() {
+        keeper.step(&mut connection).unwrap();
+    }
+}
+
+#[test]
+fn nothing_counts_twice_when_it_is_killed_while_it_packs_or_sums_up() {
+    let name =
+        "store::tests::loss::nothing_counts_twice_when_it_is_killed_while_it_packs_or_sums_up";
+    if let Some((_, folder)) = role() {
+        tidy(&folder);
+        return;
+    }
+    let whole = folder();
+    let keep_all = Retention {
+        detail: days(300),
+        ..Retention::default()
+    };
+    // Only what the writer does between batches is packed so far.
+    super::retention::write(whole.path(), keep_all, 0..24 * 5, 200);
+    let all = counts(whole.path());
+    assert_eq!(all, (2 * 200 * 24 * 5, 2 * 200 * 24 * 5));
+    let copy = || {
+        let to = folder();
+        fs::copy(whole.path().join(FILE), to.path().join(FILE)).unwrap();
+        to
+    };
+    let undisturbed = copy();
+    let started = moment();
+    keep(undisturbed.path(), retention(), at(5 * DAY));
+    let took = started.elapsed();
+    let (turns, mut in_the_middle) = (if is_soak() { 100 } else { 5 }, 0);
+    for turn in 0..turns {
+        let folder = copy();
+        let mut child = again(&[], name, "tidy", &folder)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("it begins")));
+        sleep(took * turn / turns);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(counts(folder.path()), all, "turn {turn}");
+        let summed = total(folder.path(), "SELECT count(*) FROM days");
+        let packed = total(folder.path(), "SELECT count(*) FROM packed");
+        in_the_middle += u32::from(packed > 0 && summed < 6);
+        keep(folder.path(), retention(), at(5 * DAY));
+        assert_eq!(counts(folder.path()), all, "turn {turn}");
+        assert_eq!(total(folder.path(), "SELECT count(*) FROM days"), 6);
+        assert!(is_whole(folder.path()));
+    }
+    println!("{turns} kills within {took:?}, {in_the_middle} of them in the middle");
+    assert!(in_the_middle > 0);
+}
 
 fn source() -> SourceName {
     SourceName::File("count".to_owned())

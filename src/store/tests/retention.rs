@@ -8,14 +8,14 @@ use crate::settings::Retention;
 use crate::store::changes::{AttemptKey, Ended, Identity, MinuteKey, Row, Tally, Unseen};
 use crate::store::retention::Keeper;
 
-const DAY: i64 = 86_400;
+pub(super) const DAY: i64 = 86_400;
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     // The beginning of a day.
     Timestamp::from_seconds(1_700_006_400 + seconds)
 }
 
-fn host(number: u32) -> Identity {
+pub(super) fn host(number: u32) -> Identity {
     Identity {
         key: format!("10.0.0.{number}"),
         mac: None,
@@ -73,7 +73,12 @@ fn hour(number: i64, each: u8) -> Changes {
 }
 
 /// Writes those hours, and does all that is due then. Answers what was said.
-fn write(folder: &Path, retention: Retention, hours: Range<i64>, each: u8) -> Vec<String> {
+pub(super) fn write(
+    folder: &Path,
+    retention: Retention,
+    hours: Range<i64>,
+    each: u8,
+) -> Vec<String> {
     let writer = Writer::start(folder, at(0), retention).unwrap();
     let end = hours.end;
     for number in hours {
@@ -81,17 +86,27 @@ fn write(folder: &Path, retention: Retention, hours: Range<i64>, each: u8) -> Ve
     }
     let (unwritten, said) = writer.finish();
     assert_eq!(unwritten, Unwritten::default());
-    let mut connection = Connection::open(folder.join(FILE)).unwrap();
-    let mut keeper = Keeper::new(retention);
-    keeper.open(&connection).unwrap();
-    keeper.look(&connection, at((end - 1) * 3600)).unwrap();
-    while keeper.has_tasks() {
-        keeper.step(&mut connection).unwrap();
-    }
+    keep(folder, retention, at((end - 1) * 3600));
     said
 }
 
-fn total(folder: &Path, sql: &str) -> i64 {
+/// Does all that is due then. Answers how long a step took at the most.
+pub(super) fn keep(folder: &Path, retention: Retention, now: Timestamp) -> Duration {
+    let (mut connection, message) = schema::open(folder, now, retention.max_bytes).unwrap();
+    assert_eq!(message, None);
+    let mut keeper = Keeper::new(retention);
+    keeper.open(&connection).unwrap();
+    keeper.look(&connection, now).unwrap();
+    let mut longest = Duration::ZERO;
+    while keeper.has_tasks() {
+        let started = moment();
+        keeper.step(&mut connection).unwrap();
+        longest = longest.max(started.elapsed());
+    }
+    longest
+}
+
+pub(super) fn total(folder: &Path, sql: &str) -> i64 {
     Connection::open(folder.join(FILE))
         .unwrap()
         .query_row(&format!("SELECT CAST(({sql}) AS INTEGER)"), [], |row| {
@@ -100,11 +115,11 @@ fn total(folder: &Path, sql: &str) -> i64 {
         .unwrap()
 }
 
-fn days(count: u64) -> Duration {
+pub(super) fn days(count: u64) -> Duration {
     Duration::from_secs(count * 86_400)
 }
 
-fn retention() -> Retention {
+pub(super) fn retention() -> Retention {
     Retention {
         detail: days(2),
         days: days(6),
@@ -122,7 +137,7 @@ fn detail_becomes_sums_by_day_and_they_go_in_their_time() {
     let path = folder.path();
     // At the end of the fifth day two and a part are detail.
     assert_eq!(
-        total(path, "SELECT min(minute) / 1440.0 FROM attempts") - at(0).as_seconds() / DAY,
+        total(path, "SELECT min(day) FROM packed") - at(0).as_seconds() / DAY,
         2
     );
     assert_eq!(total(path, "SELECT count(*) FROM days"), 4);
@@ -182,7 +197,7 @@ fn detail_becomes_sums_by_day_and_they_go_in_their_time() {
         Vec::<String>::new()
     );
     assert_eq!(total(path, "SELECT count(*) FROM days"), 0);
-    assert_eq!(total(path, "SELECT count(*) FROM attempts"), 8);
+    assert_eq!(rows(path), 8);
     assert_eq!(total(path, "SELECT count(*) FROM unseen"), 1);
     assert_eq!(total(path, "SELECT count(*) FROM contacts"), 2);
     assert!(is_whole(path));
@@ -215,6 +230,7 @@ fn what_comes_late_is_added_to_the_day() {
         "SELECT count(*) FROM attempts WHERE minute < {}",
         at(2 * DAY).as_seconds() / 60
     );
+    assert_eq!(total(path, "SELECT sum(completed) FROM blocks"), 1);
     assert_eq!(total(path, &minutes), 0);
 }
 
@@ -250,13 +266,35 @@ fn nothing_counts_twice_wherever_it_ends() {
             assert_eq!(count(), all);
             assert_eq!(total(path, "SELECT count(*) FROM days"), 6);
             assert_eq!(
-                total(path, "SELECT min(minute) FROM attempts"),
-                at(3 * DAY + 60).as_seconds() / 60
+                total(path, "SELECT min(day) FROM packed"),
+                at(3 * DAY).as_seconds() / DAY
             );
             return;
         }
     }
     panic!("it never ends");
+}
+
+#[test]
+fn detail_is_deleted_of_a_day_that_ends_while_the_last_is_not_done() {
+    let folder = folder();
+    let path = folder.path();
+    let keep_all = Retention {
+        detail: days(300),
+        ..Retention::default()
+    };
+    write(path, keep_all, 0..24 * 5, 4);
+    let mut connection = Connection::open(path.join(FILE)).unwrap();
+    let mut keeper = Keeper::new(retention());
+    keeper.open(&connection).unwrap();
+    keeper.look(&connection, at(5 * DAY - 1)).unwrap();
+    keeper.step(&mut connection).unwrap();
+    keeper.look(&connection, at(5 * DAY + 3600)).unwrap();
+    while keeper.has_tasks() {
+        keeper.step(&mut connection).unwrap();
+    }
+    let first_day = "SELECT min(day) FROM (SELECT day FROM packed UNION ALL SELECT minute / 1440 FROM attempts)";
+    assert_eq!(total(path, first_day), at(3 * DAY).as_seconds() / DAY);
 }
 
 #[test]
@@ -320,15 +358,15 @@ fn translations_are_bounded_and_the_oldest_are_counted() {
 #[test]
 fn a_file_that_comes_near_its_limit_loses_its_oldest_detail() {
     let folder = folder();
-    let limit = 4 << 20;
+    let limit = 2 << 20;
     let said = write(folder.path(), small(limit), 0..24 * 10, 255);
     let told = said
         .iter()
-        .filter(|it| it.contains("comes near its limit of 4 MB"));
+        .filter(|it| it.contains("comes near its limit of 2 MB"));
     assert_eq!(told.count(), 1, "{said:?}");
     let past = Past::read(folder.path(), &asked()).unwrap();
     assert!(past.devices.iter().all(|it| it.attempts == 255 * 24 * 10));
-    assert!(past.summed.is_some() && total(folder.path(), "SELECT count(*) FROM attempts") > 0);
+    assert!(past.summed.is_some() && rows(folder.path()) > 0);
     assert!(fs::metadata(folder.path().join(FILE)).unwrap().len() <= limit + limit / 16);
     assert!(is_whole(folder.path()));
 }
@@ -342,11 +380,10 @@ fn the_file_shrinks_when_less_is_kept() {
     for number in 0..24 * 10 {
         writer.submit_in_turn(hour(number, 200));
     }
-    let rows = "SELECT count(*) FROM attempts";
-    assert!(wait_for(|| total(path, rows) == 2 * 200 * 24 * 10));
+    assert!(wait_for(|| rows(path) == 2 * 200 * 24 * 10));
     writer.retain(retention());
     assert!(writer.submit(hour(24 * 10, 1)));
-    assert!(wait_for(|| total(path, rows) == 2 * 200 * 24 * 2 + 2));
+    assert!(wait_for(|| rows(path) == 2 * 200 * 24 * 2 + 2));
     let pages = "SELECT page_count - 1 FROM pragma_page_count";
     let before = total(path, pages);
     assert!(wait_for(|| {

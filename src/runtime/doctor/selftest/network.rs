@@ -24,11 +24,11 @@ const WAN_OWN: &str = "sw-wan0";
 const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const WAN_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const ROUTER_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
-const WAN: Mac = Mac([0x02, 0, 0, 0, 0, 0x02]);
+pub(super) const WAN: Mac = Mac([0x02, 0, 0, 0, 0, 0x02]);
 const LAN_FAR: Mac = Mac([0x02, 0, 0, 0, 0, 0x03]);
 const WAN_FAR: Mac = Mac([0x02, 0, 0, 0, 0, 0x05]);
 /// The router outside is nobody: the far end's own MAC would bring what leaves back to the gateway.
-const ROUTER: Mac = Mac([0x02, 0, 0, 0, 0, 0x04]);
+pub(super) const ROUTER: Mac = Mac([0x02, 0, 0, 0, 0, 0x04]);
 const NAMESPACE: &str = "/proc/thread-self/ns/net";
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
