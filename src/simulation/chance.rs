@@ -53,7 +53,11 @@ impl Chance {
     }
 
     /// Microseconds to the next event of a Poisson process with that many a day.
-    #[expect(clippy::cast_possible_truncation, reason = "far below 2^63")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "below 2^53"
+    )]
     pub(super) fn gap(&mut self, per_day: f64) -> i64 {
         (-(1.0 - self.0.f64()).ln() / per_day * DAY as f64) as i64
     }
@@ -74,7 +78,7 @@ impl Chance {
         server(self.word())
     }
 
-    /// The same, of IPv6: groups are /48, of 2000::/3.
+    /// The same, of IPv6: groups are /48, of `2000::/3`.
     pub(super) fn server_v6(&mut self) -> IpAddr {
         let network = u128::from(self.0.u64(..) >> 19) << 80;
         Ipv6Addr::from(0x2000_u128 << 112 | network | 0x25).into()

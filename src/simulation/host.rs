@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::benign::FIRST_ADDRESS;
 use super::traffic::{Deed, Ending, Syn};
 use crate::attribution::leases::LeaseBook;
-use crate::engine::{Effect, Engine, Input};
+use crate::engine::{Device, Effect, Engine, Input};
 use crate::model::{
     Clock, Detector, DeviceId, Interface, Link, LocalAddress, Mac, Neighbour, Networks, Notice,
     Observation, Response, ResponseKind, Route, RuleId, Timestamp, Topology, Tuple,
@@ -174,7 +174,7 @@ impl Gateway {
     /// Bytes that the detectors keep of the host.
     pub(super) fn bytes(&self) -> usize {
         let device = self.device.and_then(|id| self.engine.device(id));
-        device.map_or(0, |device| device.detector_bytes())
+        device.map_or(0, Device::detector_bytes)
     }
 }
 

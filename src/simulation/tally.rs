@@ -108,11 +108,16 @@ impl Tally {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
 fn share(count: u64, of: u64) -> f64 {
     if of == 0 {
         0.0
     } else {
-        count as f64 / of as f64
+        number(count) / number(of)
     }
 }
 
@@ -123,9 +128,9 @@ fn upper_bound(count: u64, trials: u64) -> f64 {
         return 1.0;
     }
     if count == 0 {
-        return -((1.0 - CONFIDENCE).ln() / trials as f64).exp_m1();
+        return -((1.0 - CONFIDENCE).ln() / number(trials)).exp_m1();
     }
-    Beta::new(count as f64 + 1.0, (trials - count) as f64)
+    Beta::new(number(count) + 1.0, number(trials - count))
         .map_or(1.0, |beta| beta.inverse_cdf(CONFIDENCE))
 }
 

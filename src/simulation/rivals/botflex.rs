@@ -1,4 +1,4 @@
-//! `BotFlex` (Khattak et al., "BotFlex: A Community-Driven Tool for Botnet Detection", 2015), `spam.bro`: more
+//! `BotFlex` (Khattak et al., "`BotFlex`: A Community-Driven Tool for Botnet Detection", 2015), `spam.bro`: more
 //! than `smtp_threshold` = 20 SMTP connections of a source within `wnd_spam` = 5 min.
 //!
 //! It sees a connection by its first SMTP command, so one that is answered. Its rule on MX queries has the

@@ -1,10 +1,10 @@
-//! MikroTik's recipe against spammers: `/ip firewall filter add chain=forward protocol=tcp dst-port=25
+//! `MikroTik`'s recipe against spammers: `/ip firewall filter add chain=forward protocol=tcp dst-port=25
 //! connection-limit=30,32 action=add-src-to-address-list`, in the wiki's "How to autodetect infected or
 //! spammer users and temporary block the SMTP output", and with `connection-limit=10,32` in
 //! the guides that followed it (mikrotikacademy.blogspot.com, 2015; blog.tayabkhan.com, 2015).
 //!
 //! It counts the connections of a source that are tracked at once. One that is not answered is tracked for
-//! RouterOS's `tcp-syn-sent-timeout` of 5 s after its last SYN, which is taken for one connection.
+//! `RouterOS`'s `tcp-syn-sent-timeout` of 5 s after its last SYN, which is taken for one connection.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -10,7 +10,7 @@ use crate::model::Timestamp;
 use crate::simulation::traffic::Syn;
 
 const LIMIT: f64 = 15.0;
-const SECONDS: i64 = 5;
+const SECONDS: u8 = 5;
 
 /// The moving count.
 #[derive(Debug, Default)]
@@ -24,8 +24,8 @@ impl Rival for ConnectionRate {
         if !is_answered(syn) {
             return false;
         }
-        let gone = time.seconds_since(self.last).clamp(0, SECONDS);
-        self.count *= (SECONDS - gone) as f64 / SECONDS as f64;
+        let gone = u8::try_from(time.seconds_since(self.last)).unwrap_or(SECONDS);
+        self.count *= f64::from(SECONDS.saturating_sub(gone)) / f64::from(SECONDS);
         self.count += 1.0;
         self.last = time;
         self.count > LIMIT
