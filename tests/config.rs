@@ -17,6 +17,8 @@ ports = [25, 587]
 lan = ["198.51.100.0/24", "2001:db8::/48"]
 gateway = ["198.51.100.1"]
 routers = ["198.51.100.2", "02:00:00:00:00:01"]
+allow = ["198.51.100.25", "198.51.100.128/25", "02:00:00:00:00:02", "probe"]
+mail_servers = ["198.51.100.26"]
 [watch]
 source = ["nflog", "file:/var/log/a \"b\".log", "capture:eth1"]
 mode = "observe"
@@ -36,6 +38,22 @@ translations = "36h"
 max_size = "1536MiB"
 [names]
 reverse_dns = false
+[detection]
+preset = "strict"
+[detection.fast]
+new_groups_per_day_normal = 3
+new_groups_per_day_infected = 60.5
+false_alarm_years = 99
+free_groups = 0
+[detection.slow]
+new_groups_per_day_normal = 0.25
+new_groups_per_day_infected = 7
+false_alarm_years = 12345
+free_groups = 5
+[detection.lookups]
+questions_per_day_normal = 2
+questions_per_day_infected = 24
+false_alarm_years = 50
 [detection.burst]
 groups = 5
 within = "10m"
@@ -97,7 +115,7 @@ fn what_is_shown_can_be_read_again_and_is_the_same() {
     let folder = Folder::new();
     let file = folder.write("a/main.toml", OTHER);
     let given = settings(&["config", "show", "--json", "--config", name(&file)]);
-    assert_eq!(given.len(), 24);
+    assert_eq!(given.len(), 36);
     let defaults = settings(&["config", "show", "--json", "--config", "/dev/null"]);
     for ((key, value, origin), (_, default, by_default)) in given.iter().zip(&defaults) {
         assert_eq!(
@@ -108,14 +126,14 @@ fn what_is_shown_can_be_read_again_and_is_the_same() {
         assert_ne!(value, default, "{key}");
     }
     let shown = answer(&["config", "show", "--config", name(&file)]);
-    let line = format!("groups = 5 # from {}:28\n", file.display());
+    let line = format!("groups = 5 # from {}:44\n", file.display());
     assert!(shown.contains(&line), "{shown}");
     let again = folder.write("b/again.toml", &shown);
     let again = settings(&["config", "show", "--json", "--config", name(&again)]);
     assert_eq!(again, given);
     // Without any file, too.
     let shown = answer(&["config", "show", "--config", "/dev/null"]);
-    assert_eq!(shown.matches(" # default\n").count(), 24, "{shown}");
+    assert_eq!(shown.matches(" # default\n").count(), 36, "{shown}");
     let again = folder.write("c/again.toml", &shown);
     let again = settings(&["config", "show", "--json", "--config", name(&again)]);
     let values = |all: &[(String, Value, String)]| -> Vec<Value> {

@@ -54,7 +54,7 @@ fn laid_over(command: &[impl AsRef<OsStr>], named: Option<&Path>) -> Result<Reso
         USAGE
     })?;
     let flags: &dyn Configurable = match &parsed.verb {
-        Verb::Report(flags) => flags,
+        Verb::Report(flags) => flags.as_ref(),
         Verb::Devices(flags) => flags,
         Verb::Explain(flags) => flags,
         Verb::Watch(flags) => flags.as_ref(),

@@ -55,6 +55,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
     }
     let mut vendors = VendorList::of_system();
     devices.name_vendors(|mac| vendors.of(mac).map(str::to_owned));
+    devices.allow(&config.settings());
     let format = flags.print.format();
     let printed = deliver(
         flags.print.output.as_deref(),

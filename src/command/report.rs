@@ -182,7 +182,7 @@ fn of_history(
         }
     };
     VendorList::of_system().fill(&mut past.devices);
-    let report = Report::of_past(past, now);
+    let report = Report::of_past(past, settings, now);
     if !flags.quiet {
         report.notes.lines.iter().for_each(|line| say(line));
     }

@@ -9,6 +9,7 @@ mod elapsed;
 mod groups;
 mod novelty;
 mod policy;
+mod smarthosts;
 mod volume;
 mod window;
 
@@ -18,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Finding, Group, Pace, Timestamp};
 use crate::settings::Settings;
+
+pub use smarthosts::{Smarthosts, Uses};
 
 use elapsed::Elapsed;
 use groups::KnownGroups;

@@ -44,6 +44,14 @@ use crate::model::{Detector, Finding, Pace, Timestamp};
 use crate::settings::{Novelty as Parameters, Pacing, Settings};
 
 const SECONDS_PER_DAY: f64 = 86_400.0;
+/// Scores are multiples of one in so many, 2^32. Sums of such are exact below 2^20, so that the order of what
+/// happens within a second changes no bit.
+const GRAIN: f64 = 4_294_967_296.0;
+
+/// The nearest value that a score can have.
+fn grained(score: f64) -> f64 {
+    (score * GRAIN).round() / GRAIN
+}
 
 /// The clocks of one device.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +62,8 @@ pub(super) struct Novelty {
     lookups: Option<Excursion>,
     /// New groups so far.
     groups: u32,
+    /// Those of them in the second of the last one.
+    in_second: u16,
     has_spoken: bool,
 }
 
@@ -89,7 +99,8 @@ impl Excursion {
     }
 
     fn fallen(&self, second: u32, drift: f64) -> f64 {
-        f64::from(second.saturating_sub(self.at)) * drift / SECONDS_PER_DAY
+        let seconds = second.saturating_sub(self.at);
+        grained(f64::from(seconds) * drift / SECONDS_PER_DAY)
     }
 
     /// Takes an event. One that adds nothing, for it is free, is remembered for as long as it would
@@ -112,7 +123,7 @@ impl Excursion {
             self.score = (self.score - fallen).max(0.0);
         }
         self.at = event.second;
-        self.score = (self.score + event.gain).min(2.0 * event.threshold);
+        self.score = (self.score + grained(event.gain)).min(grained(2.0 * event.threshold));
         self.new_groups = self.new_groups.saturating_add(event.new_groups);
         self.mail_lookups = self.mail_lookups.saturating_add(event.mail_lookups);
     }
@@ -121,6 +132,12 @@ impl Excursion {
 impl Novelty {
     /// Takes a new group at `second`.
     fn new_group(&mut self, second: u32, parameters: &Parameters) {
+        let others = if self.fast.at == second {
+            self.in_second
+        } else {
+            0
+        };
+        self.in_second = others.saturating_add(1);
         self.groups = self.groups.saturating_add(1);
         for (excursion, pacing) in [
             (&mut self.fast, &parameters.fast),
@@ -152,6 +169,12 @@ impl Novelty {
         (time, number): (Timestamp, u64),
         parameters: &Parameters,
     ) -> Option<Finding> {
+        if self.lookups.is_none() && self.fast.at == second {
+            // Whether it was asked before them or after, within a second nobody can tell.
+            for _ in 0..self.in_second {
+                self.take_lookups(second, parameters.fast.gain(), (1, 0), parameters);
+            }
+        }
         let gain = parameters.lookups.gain();
         self.take_lookups(second, gain, (0, 1), parameters);
         self.speak(second, (time, number), parameters)
@@ -189,7 +212,7 @@ impl Novelty {
         let with_lookups = self.lookups.as_ref().map_or(0.0, |excursion| {
             let score = excursion.score_at(second, lookups.drift_per_day(fast));
             let unfollowed = excursion.mail_lookups.saturating_sub(excursion.new_groups);
-            (score - f64::from(unfollowed) * lookups.gain()).max(0.0)
+            (score - f64::from(unfollowed) * grained(lookups.gain())).max(0.0)
         });
         [
             (Pace::Fast, score(&self.fast, fast), fast.threshold()),

@@ -1,5 +1,8 @@
 //! The devices and what each of them did.
 
+mod allowed;
+mod ttls;
+
 use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
@@ -9,16 +12,21 @@ use super::DeviceState;
 use super::OutcomeCounts;
 use super::attempts::{Change, Seen};
 use super::destinations::Destinations;
+use super::roles::{Role, RoleEvidence};
 use crate::attribution::identity::Identity;
-use crate::detection::{Contact, Detectors};
+use crate::detection::{Contact, Detectors, Smarthosts};
 use crate::model::{
     DeviceBasis, DeviceId, DeviceKey, Finding, Group, Interface, Mac, Observation, Timestamp,
     Verdict,
 };
 use crate::settings::{Limits, Settings};
+use allowed::Allowance;
+use ttls::Ttls;
 
 /// Addresses that are kept of a device.
 const MAX_ADDRESSES: usize = 16;
+/// Ports that are counted apart for a device; the firewall's rules take no more.
+const MAX_PORTS: usize = 15;
 /// Devices looked at to find the one to forget.
 const EVICTION_SAMPLE: usize = 16;
 
@@ -64,6 +72,10 @@ pub struct Device {
     detectors: Detectors,
     ttls: Ttls,
     names_version: u32,
+    /// Attempts by watched port, each port once.
+    ports: Vec<(u16, u64)>,
+    allowance: Allowance,
+    role: Option<RoleEvidence>,
 }
 
 /// When, where from and on what grounds a device was seen.
@@ -99,12 +111,17 @@ enum Seldom<T> {
 }
 
 impl<T: Copy + PartialEq> Seldom<T> {
-    fn note(&mut self, value: T) {
-        *self = match *self {
-            Self::Unknown => Self::One(value),
-            Self::One(known) if known == value => return,
-            Self::One(_) | Self::Several => Self::Several,
+    /// Notes a record's value; answers whether something else is told from now on.
+    fn note(&mut self, value: T) -> bool {
+        let (now, is_news) = match *self {
+            Self::Unknown => (Self::One(value), true),
+            Self::One(known) => (Self::Several, known != value),
+            Self::Several => (Self::Several, false),
         };
+        if is_news {
+            *self = now;
+        }
+        is_news
     }
 
     fn get(self) -> Option<T> {
@@ -159,7 +176,22 @@ impl Device {
             detectors: Detectors::default(),
             ttls: Ttls::default(),
             names_version: from.names_version,
+            ports: Vec::new(),
+            allowance: Allowance::default(),
+            role: None,
         }
+    }
+
+    /// Its role, where it receives mail from outside.
+    pub fn role(&self) -> Option<Role> {
+        self.role.as_ref()?.role(self.last_seen)
+    }
+
+    /// Its attempts by watched port, in the order of the ports.
+    pub fn ports(&self) -> Vec<(u16, u64)> {
+        let mut ports = self.ports.clone();
+        ports.sort_unstable();
+        ports
     }
 
     /// Whether several machines stand behind its MAC, as the TTLs of its packets tell: a NAT, or an
@@ -197,9 +229,13 @@ impl Device {
         self.interface.get()
     }
 
-    /// What the findings amount to.
+    /// What the findings amount to, unless it is allowed.
     pub fn verdict(&self) -> Verdict {
-        Verdict::of(&self.findings)
+        if self.allowance.is_allowed {
+            Verdict::Allowed
+        } else {
+            Verdict::of(&self.findings)
+        }
     }
 
     /// Where its attempts went, in numbers.
@@ -243,19 +279,22 @@ impl Device {
         self.mail_lookups += 1;
     }
 
-    /// What is to be remembered of it, by the time of day, which is `wall_offset` ahead.
-    pub(super) fn state(&self, wall_offset: i64) -> DeviceState {
-        let state = DeviceState {
+    /// What is to be remembered of it, as far as it knows.
+    pub(super) fn state(&self) -> DeviceState {
+        DeviceState {
             key: self.key,
             findings: self.findings.clone(),
             detectors: self.detectors.clone(),
-        };
-        state.moved(wall_offset)
+            untold: self.findings.len().saturating_sub(self.allowance.told),
+            uses: None,
+            role: None,
+        }
     }
 
     /// Goes on with what was known of it in an earlier run.
     fn resume(&mut self, state: DeviceState, from: &Sighting) {
         let state = state.moved(from.wall_offset.saturating_neg());
+        self.allowance.told = state.findings.len().saturating_sub(state.untold);
         self.findings = state.findings;
         self.detectors = state.detectors;
         self.detectors.forget_after(from.time);
@@ -281,6 +320,7 @@ impl Device {
                 && self.hostname.as_deref() != Some(name)
             {
                 self.hostname = Some(name.to_owned());
+                self.allowance.is_renamed = true;
             }
         }
         if matches!(self.key, DeviceKey::Station(..)) {
@@ -302,7 +342,7 @@ impl Device {
         if let Some(mac) = observation.mac
             && identity.has_own_frames()
         {
-            self.mac.note(mac);
+            self.allowance.is_renamed |= self.mac.note(mac);
         }
         let is_newly_shared = match (self.key, observation.ttl) {
             (DeviceKey::Station(..), Some(ttl)) => self.ttls.note(observation.tuple.source, ttl),
@@ -317,6 +357,7 @@ impl Device {
         let is_attempt = seen.opens_attempt && has_packet && !(seen.is_orphan && self.attempts > 0);
         if is_attempt {
             self.attempts += 1;
+            self.count_port(observation.tuple.destination_port);
             self.count_minute(observation.time);
         }
         Counted {
@@ -334,6 +375,16 @@ impl Device {
             self.addresses.remove(0);
         }
         self.addresses.push(address);
+        self.allowance.is_renamed = true;
+    }
+
+    fn count_port(&mut self, port: u16) {
+        if let Some((_, attempts)) = self.ports.iter_mut().find(|(known, _)| *known == port) {
+            *attempts += 1;
+        } else if self.ports.len() < MAX_PORTS {
+            self.ports.reserve_exact(1);
+            self.ports.push((port, 1));
+        }
     }
 
     fn count_minute(&mut self, time: Timestamp) {
@@ -343,45 +394,6 @@ impl Device {
         }
         self.minute.1 += 1;
         self.peak_per_minute = self.peak_per_minute.max(self.minute.1);
-    }
-}
-
-/// The TTLs that a station's packets arrive with. A system sends with one of a few values, the same
-/// for all its connections; each router on the way takes one off.
-#[derive(Clone, Copy, Debug, Default)]
-struct Ttls {
-    /// Those seen of each family (IPv4, IPv6), one bit each.
-    initial: [u8; 2],
-    is_shared: bool,
-}
-
-impl Ttls {
-    /// What systems send with; 32 and 60 are rare.
-    const INITIAL: [u8; 5] = [32, 60, 64, 128, 255];
-    /// Routers that are believed to be on the way: beyond, it is a trace of the route, or forged.
-    const MAX_HOPS: u8 = 8;
-
-    /// Notes a packet from `address`; answers whether it shows for the first time that several
-    /// machines stand here.
-    fn note(&mut self, address: IpAddr, ttl: u8) -> bool {
-        if self.is_shared {
-            return false;
-        }
-        let seen = &mut self.initial[usize::from(address.is_ipv6())];
-        self.is_shared = match Self::INITIAL.iter().position(|&initial| initial == ttl) {
-            Some(place) => {
-                *seen |= 1 << place;
-                !seen.is_power_of_two()
-            }
-            // A trace of the route counts up to 30.
-            None => {
-                ttl > 30
-                    && Self::INITIAL
-                        .iter()
-                        .any(|&initial| ttl < initial && initial - ttl <= Self::MAX_HOPS)
-            }
-        };
-        self.is_shared
     }
 }
 
@@ -414,6 +426,7 @@ pub(super) struct Devices {
     hand: usize,
     destinations: usize,
     evicted: u64,
+    smarthosts: Smarthosts,
 }
 
 impl Devices {
@@ -425,6 +438,7 @@ impl Devices {
             loose: Vec::new(),
             loose_hand: 0,
             limits,
+            smarthosts: Smarthosts::new(state.clone()),
             state,
             hand: 0,
             destinations: 0,
@@ -485,11 +499,13 @@ impl Devices {
         self.index.contains_key(key)
     }
 
-    /// Names the devices without a name that were seen with `address` last.
-    pub(super) fn name(&mut self, address: IpAddr, name: &str) {
+    /// Names the devices without a name that were seen with `address` last; `settings` say whom they
+    /// allow by that name.
+    pub(super) fn name(&mut self, address: IpAddr, name: &str, settings: &Settings) {
         for (_, device) in &mut self.places {
             if device.hostname.is_none() && device.addresses.last() == Some(&address) {
                 device.hostname = Some(name.to_owned());
+                device.ask_allowance(settings);
             }
         }
     }
@@ -622,21 +638,24 @@ impl Devices {
         settings: &Settings,
     ) -> Vec<(DeviceId, Finding)> {
         let (id, device) = &mut self.places[place];
-        let before = device.findings.len();
         let contact = Contact {
             time: observation.time,
             number: device.attempts,
             groups,
-            is_smarthost: false,
-            is_against_policy: false,
+            is_smarthost: self.smarthosts.knows(groups),
+            is_against_policy: !settings.mail_servers.is_empty() && !device.allowance.is_allowed,
         };
         device
             .detectors
             .observe(&contact, settings, &mut device.findings);
-        device.findings[before..]
-            .iter()
-            .map(|finding| (*id, *finding))
-            .collect()
+        if device.is_clean() {
+            self.smarthosts.note(device.key, groups, observation.time);
+            device.allowance.may_vouch = true;
+        } else if std::mem::take(&mut device.allowance.may_vouch) {
+            self.smarthosts.forget(&device.key, observation.time);
+        }
+        let told = device.tell();
+        told.iter().map(|finding| (*id, *finding)).collect()
     }
 }
 

@@ -3,8 +3,10 @@
 
 use std::net::IpAddr;
 
+use super::roles::{Role, present};
 use super::{Device, DeviceDestinations, Engine, OutcomeCounts};
 use crate::model::{DeviceBasis, DeviceKey, Finding, Mac, Timestamp, Verdict};
+use crate::settings::Settings;
 
 /// The facts about one device, each as a report says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,14 +49,30 @@ pub struct Facts {
     pub completed: u64,
     /// Bytes sent and received, where anybody told.
     pub bytes: Option<(u64, u64)>,
+    /// The attempts by watched port, in the order of the ports.
+    pub ports: Vec<(u16, u64)>,
+    /// Whether somebody said that it may send.
+    pub is_allowed: bool,
+    /// That it receives mail from outside, as a mail server does.
+    pub role: Option<Role>,
     /// Questions for somebody's mail servers (MX); none where answers of the DNS are not seen.
     pub mail_lookups: u64,
 }
 
 impl Facts {
-    /// What the findings amount to.
+    /// What the findings amount to, unless it is allowed.
     pub fn verdict(&self) -> Verdict {
-        Verdict::of(&self.findings)
+        if self.is_allowed {
+            Verdict::Allowed
+        } else {
+            Verdict::of(&self.findings)
+        }
+    }
+
+    /// Asks `settings` whether it may send.
+    pub fn allow(&mut self, settings: &Settings) {
+        let addresses = present(&self.addresses);
+        self.is_allowed = settings.allows(&addresses, self.mac, self.hostname.as_deref());
     }
 
     /// The router behind which it is, by its MAC.
@@ -99,6 +117,9 @@ impl Device {
             outcomes: self.outcomes(),
             completed: self.completed,
             bytes: self.bytes,
+            ports: self.ports(),
+            is_allowed: self.is_allowed(),
+            role: self.role(),
             mail_lookups: self.mail_lookups,
         }
     }

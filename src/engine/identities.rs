@@ -57,7 +57,7 @@ impl Engine {
     /// Names the devices without a name that were seen with `address` last.
     pub(super) fn name(&mut self, address: IpAddr, name: Option<&str>) {
         if let Some(name) = self.who.note_reverse(address, name) {
-            self.devices.name(address, name);
+            self.devices.name(address, name, &self.settings);
         }
     }
 }

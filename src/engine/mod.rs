@@ -12,6 +12,7 @@ mod health;
 mod identities;
 mod lookups;
 mod outcomes;
+mod roles;
 mod sentence;
 mod services;
 mod spoofed;
@@ -29,7 +30,8 @@ pub use facts::Facts;
 pub use health::{Health, RulesHealth, SourceHealth};
 pub use lookups::Lookups;
 pub use outcomes::OutcomeCounts;
-pub use sentence::{because, because_of, called, grouped, spoken};
+pub use roles::{Receiver, Role, RoleEvidence};
+pub use sentence::{SMTP, because, because_of, called, grouped, spoken};
 pub use spoofed::{Spoofed, Spoofer};
 pub use state::DeviceState;
 pub use unclaimed::{Advice, Unclaimed};
@@ -46,6 +48,7 @@ use crate::settings::{Limits, Settings};
 use attempts::{Attempts, Seen};
 use devices::{Counted, Devices, Sighting};
 use outcomes::{Early, Tellers};
+use roles::Roles;
 use services::OneService;
 
 /// What the engine takes. Live, everything that an answer depends on comes this way, so that a run
@@ -299,6 +302,7 @@ pub struct Engine {
     early: Early,
     tellers: Tellers,
     devices: Devices,
+    roles: Roles,
     spoofed: Spoofed,
     unclaimed: Unclaimed,
     services: OneService,
@@ -327,6 +331,7 @@ impl Engine {
             tellers: Tellers::default(),
             spoofed: Spoofed::new(&state),
             who: Who::new(leases, &settings, &state),
+            roles: Roles::new(state.clone()),
             services: OneService::new(state.clone()),
             lookups: Lookups::new(state.clone()),
             devices: Devices::new(settings.limits, state),
@@ -379,7 +384,7 @@ impl Engine {
             Input::Leases(records) => self.who.set_leases(LeaseBook::of_records(records)),
             Input::Hosts(hosts) => self.who.set_hosts(hosts),
             Input::Response(response) => self.response(&response, now),
-            Input::Resume(states) => self.devices.remember(states),
+            Input::Resume(states) => self.resume(states, now),
             Input::Settings(settings) => self.set_settings(*settings),
             Input::OneService(groups) => self.services.note(&groups),
             Input::MailLookup { time, client } => self.mail_lookup(time, client),
@@ -484,6 +489,9 @@ impl Engine {
         self.attempts.set_capacity(limits.open_attempts);
         self.devices.set_limits(limits);
         self.who.set_settings(&self.settings);
+        let released = self.devices.allow_all(&self.settings).into_iter();
+        self.effects
+            .extend(released.map(|(device, finding)| Effect::Found { device, finding }));
     }
 
     /// What the last input added to the counts, where it was a SYN of the time asked for.
@@ -593,6 +601,7 @@ impl Engine {
             self.who.details(&identity, from.address, time)
         });
         let (id, device) = self.devices.at(place);
+        let is_new = device.syns == 0;
         for _ in self.lookups.take(&identity.key, observation.time) {
             device.note_lookup();
         }
@@ -600,6 +609,11 @@ impl Engine {
             is_attempt,
             is_newly_shared,
         } = device.count(observation, seen, &identity);
+        device.allow(&self.settings);
+        if is_new {
+            let evidence = self.roles.of(&identity.key).cloned();
+            self.devices.set_role(&identity.key, evidence);
+        }
         let device = Some(id);
         if is_newly_shared {
             self.effects.push(Effect::Shared { device: id });

@@ -14,8 +14,8 @@ use hashbrown::HashMap;
 use super::attempts::{Change, Joined};
 use super::{Effect, Engine};
 use crate::model::{
-    Interface, MICROS_PER_SECOND, Notice, Observation, Outcome, Response, SourceName, Timestamp,
-    Tuple,
+    Direction, Interface, MICROS_PER_SECOND, Notice, Observation, Outcome, Response, SourceName,
+    Timestamp, Tuple,
 };
 
 /// Attempts for which answers are kept before a SYN opens them.
@@ -295,6 +295,11 @@ impl Engine {
             .filter(|_| change.has_bytes);
         if let Some(device) = change.device.and_then(|id| self.devices.get_mut(id)) {
             device.note_outcome(change, bytes);
+        }
+        if let Some(response) = &response
+            && change.direction == Direction::Inbound
+        {
+            self.note_role(&tuple, response);
         }
         self.effects.push(Effect::Responded {
             device: change.device,

@@ -4,8 +4,11 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Device, Facts};
+use super::{Device, Facts, Role};
 use crate::model::{Detector, Finding, Mac, Outcome};
+
+/// The port that is watched unless others are named.
+pub const SMTP: u16 = 25;
 
 /// What a device is called in a sentence: its last address, and what else names it.
 pub fn called(device: &Device) -> String {
@@ -61,8 +64,9 @@ impl Facts {
             self.addresses.last(),
             &self.id,
         );
-        let deciding = deciding(&self.findings);
+        let deciding = deciding(&self.findings).filter(|_| !self.is_allowed);
         let mut sentence = match deciding {
+            _ if self.is_allowed => format!("{name} is allowed to send"),
             Some(finding) => alarm(finding, &name),
             None => format!("{name} stayed below every limit"),
         };
@@ -87,7 +91,11 @@ impl Facts {
                 grouped(self.peak_per_minute)
             );
         }
+        sentence += &self.by_port();
         sentence += &self.ends();
+        if let Some(role) = &self.role {
+            let _ = write!(sentence, "; {role}: looks like a mail server");
+        }
         // `novelty` has told of those that count for it.
         let are_told = deciding.is_some_and(|finding| finding.mail_lookups > 0);
         if self.mail_lookups > 0 && !are_told {
@@ -114,6 +122,19 @@ impl Facts {
 }
 
 impl Facts {
+    /// Its attempts by port, where there is one beside 25: "; 28 to port 25, 72 to port 587".
+    fn by_port(&self) -> String {
+        if self.ports.iter().all(|(port, _)| *port == SMTP) {
+            return String::new();
+        }
+        let told: Vec<String> = self
+            .ports
+            .iter()
+            .map(|(port, attempts)| format!("{} to port {port}", grouped(*attempts)))
+            .collect();
+        format!("; {}", told.join(", "))
+    }
+
     /// How its attempts ended, as far as is known: "; 8 answered, 2 refused".
     fn ends(&self) -> String {
         let told: Vec<String> = Outcome::ALL[1..]
@@ -168,6 +189,22 @@ fn novelty(finding: &Finding, name: &str, took: &str) -> String {
         "{name} contacted {} it never used before in {took}{lookups} (limit: about {normal} new a day)",
         count(finding.new_groups.into(), "mail server"),
     )
+}
+
+/// "receives mail from 5 networks on 3 days".
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at_least = if self.networks < Self::MANY_NETWORKS {
+            ""
+        } else {
+            "at least "
+        };
+        write!(
+            f,
+            "receives mail from {at_least}{} networks on {} days",
+            self.networks, self.days
+        )
+    }
 }
 
 fn count(number: u64, noun: &str) -> String {

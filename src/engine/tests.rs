@@ -8,6 +8,7 @@
 mod dns;
 mod live;
 mod outcomes;
+mod roles;
 
 use proptest::prelude::*;
 
@@ -469,5 +470,104 @@ proptest! {
         let sorted = run(Settings::default(), order.iter().map(at));
         let (a, b) = (shuffled.devices().next().unwrap().1, sorted.devices().next().unwrap().1);
         prop_assert_eq!(&a.findings, &b.findings);
+    }
+}
+
+/// A bot, a printer and a mail client, each SYN sent as often as a system sends one that nobody answers.
+fn replayed(syns: usize, isn: bool) -> Engine {
+    const SCHEDULE: [i64; 11] = [0, 1, 2, 3, 4, 5, 7, 11, 19, 35, 69];
+    let attempts = (0..40_u16).flat_map(|i| {
+        let second = i64::from(i) * 80;
+        [
+            syn(second, "192.168.1.10", 2_000 + i, MX),
+            syn(
+                second,
+                "192.168.1.11",
+                3_000 + i,
+                &format!("198.51.{}.1", i % 4),
+            ),
+            syn(second, PC, 4_000 + i, &format!("203.0.{i}.9")),
+        ]
+    });
+    let mut all: Vec<Observation> = attempts
+        .flat_map(|first| {
+            SCHEDULE[..syns].iter().map(move |after| Observation {
+                time: first.time.plus_micros(after * MICROS_PER_SECOND),
+                isn: isn.then_some(u32::from(first.tuple.source_port)),
+                ..first
+            })
+        })
+        .collect();
+    all.sort_by_key(|observation| observation.time);
+    run(Settings::default(), all)
+}
+
+/// Invariant: repeated SYNs change no bit of a score, with sequence numbers and without.
+#[test]
+fn however_often_a_syn_is_repeated_the_scores_are_the_same() {
+    let told = |engine: &Engine| -> Vec<_> {
+        let end = Timestamp::from_seconds(5_000);
+        engine
+            .devices()
+            .map(|(id, device)| {
+                let detectors = engine.device_state(id).unwrap().detectors;
+                let scores = detectors.scores(engine.settings(), end);
+                let bits = scores.map(|(_, score, _)| score.to_bits());
+                (device.key, device.attempts, bits, device.findings.clone())
+            })
+            .collect()
+    };
+    let once = told(&replayed(1, false));
+    assert!(once.iter().any(|(.., findings)| !findings.is_empty()));
+    assert!(once.iter().any(|(_, _, bits, _)| bits[0] != 0));
+    for syns in [1, 3, 7, 11] {
+        for isn in [false, true] {
+            assert_eq!(told(&replayed(syns, isn)), once, "{syns} SYNs");
+        }
+    }
+}
+
+/// Beside somebody who forges addresses, repeats SYNs and walks through a network, nobody else is accused, and
+/// the bot is still found.
+#[test]
+fn noise_neither_frames_nor_hides() {
+    let mut all = Vec::new();
+    for i in 0..2_000_u32 {
+        let second = i64::from(i) / 20;
+        let [.., high, low] = i.to_be_bytes();
+        // Through one /24, and the same again and again.
+        all.push(syn(
+            second,
+            "192.168.1.66",
+            1_000 + i as u16,
+            &format!("198.51.100.{low}"),
+        ));
+        all.push(syn(second, "192.168.1.66", 999, "198.51.100.1"));
+        // Forged.
+        all.push(syn(
+            second,
+            &format!("192.168.{}.{low}", 2 + high),
+            5_000,
+            MX,
+        ));
+        if i % 100 == 0 {
+            all.push(syn(
+                second,
+                PC,
+                4_000 + (i / 100) as u16,
+                &format!("203.0.{}.9", i / 100),
+            ));
+        }
+    }
+    let engine = run(Settings::default(), all);
+    for (_, device) in engine.devices() {
+        let expected = match device.key {
+            DeviceKey::Address(address) if address.to_string() == PC => Verdict::Infected,
+            DeviceKey::Address(address) if address.to_string() == "192.168.1.66" => {
+                Verdict::Suspicious
+            }
+            _ => Verdict::Normal,
+        };
+        assert_eq!(device.verdict(), expected, "{}", device.key);
     }
 }

@@ -14,7 +14,7 @@ use super::history::Retention;
 use super::parse::Zone;
 use super::rules::{At, BackendChoice, GROUP, PartialRules, Prefix};
 use super::value::{self, Given, Read};
-use super::{Burst, Limits, Ports, Router, STATE_DIR, Settings, Volume};
+use super::{Burst, Limits, Named, Novelty, Ports, Preset, Router, STATE_DIR, Settings, Volume};
 use crate::model::Networks;
 
 /// The configuration that comes with the program: each key with its default, and words.
@@ -22,6 +22,27 @@ pub const TEMPLATE: &str = include_str!("smtpwatch.toml");
 
 /// Most events that a detector counts: it keeps the time of each, for every device.
 const MAX_COUNTED: u32 = 10_000;
+/// Most groups that are free: more than a device's own mail services come to.
+const MAX_FREE: u32 = 32;
+
+/// How many times the normal rate the one of bots is at the least: nearer, it takes for ever to tell them
+/// apart.
+pub(super) const MIN_RATIO: f64 = 1.5;
+
+/// What [`Preset`] says something about.
+const OF_PRESET: [Key; 11] = [
+    Key::FastNormal,
+    Key::FastInfected,
+    Key::FastYears,
+    Key::FastFree,
+    Key::SlowNormal,
+    Key::SlowInfected,
+    Key::SlowYears,
+    Key::SlowFree,
+    Key::LookupsNormal,
+    Key::LookupsInfected,
+    Key::LookupsYears,
+];
 
 /// What can be configured.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +57,10 @@ pub struct Config {
     pub gateway: Vec<IpAddr>,
     /// Routers in the LAN that no route names.
     pub routers: Vec<Router>,
+    /// Devices that may send, whatever they do.
+    pub allow: Vec<Named>,
+    /// The only devices that may send, where any are named.
+    pub mail_servers: Vec<Named>,
     /// Where a watch reads; one at the least.
     pub source: Vec<Source>,
     /// What follows from a finding.
@@ -60,6 +85,10 @@ pub struct Config {
     pub retention: Retention,
     /// Whether names are asked of the DNS.
     pub reverse_dns: bool,
+    /// What `novelty` takes for normal where nothing else is said.
+    pub preset: Preset,
+    /// When `novelty` speaks.
+    pub novelty: Novelty,
     /// When `burst` speaks.
     pub burst: Burst,
     /// When `volume` speaks.
@@ -74,6 +103,8 @@ impl Default for Config {
             lan: Vec::new(),
             gateway: Vec::new(),
             routers: Vec::new(),
+            allow: Vec::new(),
+            mail_servers: Vec::new(),
             source: vec![Source::Auto],
             mode: Mode::Alert,
             leases: Vec::new(),
@@ -86,6 +117,8 @@ impl Default for Config {
             history: PathBuf::from(STATE_DIR),
             retention: Retention::default(),
             reverse_dns: true,
+            preset: Preset::default(),
+            novelty: Novelty::default(),
             burst: Burst::default(),
             volume: Volume::default(),
         }
@@ -137,6 +170,8 @@ keys! {
     Lan = "network.lan", lan, value::networks, value::show_all;
     Gateway = "network.gateway", gateway, value::addresses, value::show_all;
     Routers = "network.routers", routers, value::routers, value::show_all;
+    Allow = "network.allow", allow, value::machines, value::show_all;
+    MailServers = "network.mail_servers", mail_servers, value::machines, value::show_all;
     Source = "watch.source", source, value::sources, value::show_all;
     Mode = "watch.mode", mode, value::word, value::show_word;
     Leases = "watch.leases", leases, value::paths, value::show_paths;
@@ -152,6 +187,18 @@ keys! {
     Translations = "history.translations", retention.translations, value::duration, value::show_duration;
     MaxSize = "history.max_size", retention.max_bytes, value::size, value::show_size;
     ReverseDns = "names.reverse_dns", reverse_dns, value::boolean, value::show_boolean;
+    Preset = "detection.preset", preset, value::word, value::show_word;
+    FastNormal = "detection.fast.new_groups_per_day_normal", novelty.fast.normal, value::rate, value::show_decimal;
+    FastInfected = "detection.fast.new_groups_per_day_infected", novelty.fast.infected, value::rate, value::show_decimal;
+    FastYears = "detection.fast.false_alarm_years", novelty.fast.false_alarm_years, value::years, value::show_decimal;
+    FastFree = "detection.fast.free_groups", novelty.fast.free, |given| value::number(given, 0, MAX_FREE), value::show_number;
+    SlowNormal = "detection.slow.new_groups_per_day_normal", novelty.slow.normal, value::rate, value::show_decimal;
+    SlowInfected = "detection.slow.new_groups_per_day_infected", novelty.slow.infected, value::rate, value::show_decimal;
+    SlowYears = "detection.slow.false_alarm_years", novelty.slow.false_alarm_years, value::years, value::show_decimal;
+    SlowFree = "detection.slow.free_groups", novelty.slow.free, |given| value::number(given, 0, MAX_FREE), value::show_number;
+    LookupsNormal = "detection.lookups.questions_per_day_normal", novelty.lookups.normal, value::rate, value::show_decimal;
+    LookupsInfected = "detection.lookups.questions_per_day_infected", novelty.lookups.infected, value::rate, value::show_decimal;
+    LookupsYears = "detection.lookups.false_alarm_years", novelty.lookups.false_alarm_years, value::years, value::show_decimal;
     BurstGroups = "detection.burst.groups", burst.groups, |given| value::number(given, 1, MAX_COUNTED), value::show_number;
     BurstWithin = "detection.burst.within", burst.within, value::duration, value::show_duration;
     VolumeAttempts = "detection.volume.attempts", volume.attempts, |given| value::number(given, 1, MAX_COUNTED), value::show_number;
@@ -173,6 +220,8 @@ pub enum Origin {
     },
     /// A flag.
     CommandLine,
+    /// What another key's value stands for, which somebody chose.
+    Preset(Preset),
 }
 
 impl fmt::Display for Origin {
@@ -181,6 +230,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::File { path, line } => write!(f, "{path}:{line}"),
             Self::CommandLine => f.write_str("command line"),
+            Self::Preset(preset) => write!(f, "preset {preset}"),
         }
     }
 }
@@ -211,7 +261,7 @@ impl Resolved {
 
     /// Whether somebody said what `key` should be.
     pub fn is_given(&self, key: Key) -> bool {
-        *self.origin(key) != Origin::Default
+        !matches!(self.origin(key), Origin::Default | Origin::Preset(_))
     }
 
     /// Notes that `key` was read from `origin`.
@@ -225,6 +275,56 @@ impl Resolved {
             set(&mut self.config, value);
             self.came_from(key, Origin::CommandLine);
         }
+    }
+
+    /// Has the preset hold where nothing else was said.
+    pub(super) fn settle_preset(&mut self) {
+        if !self.is_given(Key::Preset) {
+            return;
+        }
+        let preset = self.config.preset;
+        let from = Config {
+            novelty: preset.novelty(),
+            ..Config::default()
+        };
+        for key in OF_PRESET {
+            if !self.is_given(key) {
+                key.copy(&from, &mut self.config);
+                self.came_from(key, Origin::Preset(preset));
+            }
+        }
+    }
+
+    /// Pairs of keys whose values contradict each other: what is normal, and what has to be more.
+    pub(super) fn contradictions(&self) -> impl Iterator<Item = (Key, Key)> {
+        let Novelty {
+            fast,
+            slow,
+            lookups,
+        } = self.config.novelty;
+        [
+            (
+                Key::FastNormal,
+                fast.normal,
+                Key::FastInfected,
+                fast.infected,
+            ),
+            (
+                Key::SlowNormal,
+                slow.normal,
+                Key::SlowInfected,
+                slow.infected,
+            ),
+            (
+                Key::LookupsNormal,
+                lookups.normal,
+                Key::LookupsInfected,
+                lookups.infected,
+            ),
+        ]
+        .into_iter()
+        .filter(|(_, normal, _, infected)| *infected < normal * MIN_RATIO)
+        .map(|(normal, _, infected, _)| (normal, infected))
     }
 
     /// Takes what `other` has of `key`.
@@ -245,6 +345,9 @@ impl Resolved {
             lan,
             gateway,
             routers,
+            novelty,
+            allow,
+            mail_servers,
             burst,
             volume,
             ..
@@ -260,6 +363,9 @@ impl Resolved {
             lan_is_given: !lan.is_empty(),
             gateway: gateway.clone(),
             routers: routers.clone(),
+            novelty: *novelty,
+            allow: allow.clone(),
+            mail_servers: mail_servers.clone(),
             burst: *burst,
             volume: *volume,
             ..defaults

@@ -95,25 +95,73 @@ fn threshold(false_alarm_years: f64, drift: f64) -> f64 {
 }
 
 impl Default for Novelty {
-    /// The preset `balanced`.
     fn default() -> Self {
-        Self {
-            fast: Pacing {
-                normal: 2.0,
-                infected: 48.0,
-                false_alarm_years: 180.0,
-                free: 2,
-            },
-            slow: Pacing {
-                normal: 1.0,
-                infected: 8.0,
-                false_alarm_years: 18_000.0,
-                free: 3,
-            },
+        Preset::default().novelty()
+    }
+}
+
+/// What is normal in a network, in a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "gateway", derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// Everybody brings a machine of their own, and admins try strange servers by hand: thirteen new mail
+    /// servers in one sitting, such as a hosted service over eight /24 and five more, are nobody's fault.
+    Cautious,
+    /// An office or a school.
+    #[default]
+    Balanced,
+    /// Devices that send through one or two servers, which somebody set up: printers, cameras, tills.
+    Strict,
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cautious => "cautious",
+            Self::Balanced => "balanced",
+            Self::Strict => "strict",
+        })
+    }
+}
+
+impl Preset {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Cautious, Self::Balanced, Self::Strict];
+
+    /// What it stands for. Bots are the same everywhere; what differs is what is normal, how seldom it may
+    /// be wrong, and how many mail services are a device's own.
+    pub fn novelty(self) -> Novelty {
+        let pacing = |normal, infected, false_alarm_years, free| Pacing {
+            normal,
+            infected,
+            false_alarm_years,
+            free,
+        };
+        let (fast, slow, years) = match self {
+            Self::Cautious => (
+                pacing(4.0, 48.0, 10_000.0, 4),
+                pacing(1.5, 8.0, 1e6, 6),
+                1e6,
+            ),
+            Self::Balanced => (
+                pacing(2.0, 48.0, 180.0, 2),
+                pacing(1.0, 8.0, 18_000.0, 3),
+                18_000.0,
+            ),
+            Self::Strict => (
+                pacing(1.0, 48.0, 20.0, 1),
+                pacing(0.5, 8.0, 1_000.0, 2),
+                1_000.0,
+            ),
+        };
+        Novelty {
+            fast,
+            slow,
             lookups: Lookups {
                 normal: 16.0,
                 infected: 48.0,
-                false_alarm_years: 18_000.0,
+                false_alarm_years: years,
             },
         }
     }

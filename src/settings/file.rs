@@ -4,7 +4,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::config::{Key, Origin, Resolved};
+use super::config::{Key, MIN_RATIO, Origin, Resolved};
 use super::value::{Given, Wrong, shortened};
 
 /// How alike two names are, from 0 to 1, that may be meant for each other.
@@ -43,6 +43,8 @@ impl Resolved {
         for file in files {
             reader.file(file);
         }
+        reader.resolved.settle_preset();
+        reader.contradictions();
         if reader.errors.is_empty() {
             Ok(reader.resolved)
         } else {
@@ -93,6 +95,31 @@ impl Reader {
         }
         // In the order of the file, not of the names.
         self.errors[before..].sort_by_key(|error| error.line);
+    }
+
+    /// What can be told only of all files together.
+    fn contradictions(&mut self) {
+        let pairs: Vec<(Key, Key)> = self.resolved.contradictions().collect();
+        for (normal, infected) in pairs {
+            let said = [infected, normal].map(|key| (key, self.resolved.origin(key).clone()));
+            let given = said.into_iter().find_map(|(key, origin)| match origin {
+                Origin::File { path, line } => Some((key, path, line)),
+                _ => None,
+            });
+            let Some((key, path, line)) = given else {
+                continue;
+            };
+            let show = |key: Key| key.show(&self.resolved.config);
+            let what = format!(
+                "{}: {} is {}, and {} is {}; give at least {MIN_RATIO} times as much as is normal",
+                key.name(),
+                infected.name(),
+                show(infected),
+                normal.name(),
+                show(normal),
+            );
+            self.errors.push(FileError { path, line, what });
+        }
     }
 
     fn table(&mut self, file: &Lined<'_>, before: &str, table: &DeTable<'_>) {

@@ -24,7 +24,7 @@ pub use replay::Replay;
 use self::config::{ConfigFile, Configurable};
 use super::config::{Key, Resolved};
 use super::parse::{Zone, network};
-use super::{Ports, Settings, Window};
+use super::{Named, Ports, Settings, Window};
 use crate::model::{Scope, Timestamp};
 
 /// Finds the machine behind this gateway that sends spam, and says so with evidence.
@@ -45,7 +45,7 @@ pub struct Flags {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Name the machines that send mail directly, from logs and captures: the one-shot answer.
-    Report(Report),
+    Report(Box<Report>),
     /// List the devices behind this gateway, or those that DHCP leases name.
     Devices(Devices),
     /// Show what is made of a line, a log or a capture, and why it counts or does not.
@@ -102,6 +102,9 @@ pub struct Report {
     /// What counts.
     #[command(flatten)]
     pub counting: Counting,
+    /// Who may send.
+    #[command(flatten)]
+    allowing: Allowing,
     /// Whose attempts to count; with `all` every source is a device, whatever the LAN.
     #[arg(long, value_enum, default_value_t = Direction::Outbound)]
     pub direction: Direction,
@@ -226,6 +229,28 @@ impl Counting {
         resolved.flag(Key::Lan, some(&self.lan), |config, it| config.lan = it);
         resolved.flag(Key::Gateway, some(&self.gateway), |config, it| {
             config.gateway = it;
+        });
+    }
+}
+
+/// Who may send.
+#[derive(Clone, Debug, Args)]
+pub struct Allowing {
+    /// A device that may send whatever it likes, by address, network, MAC or host name; can be given again.
+    #[arg(long, value_name = "WHO", value_delimiter = ',')]
+    allow: Vec<Named>,
+    /// A mail server of yours, in the same words; can be given again. Nobody else may send, then.
+    #[arg(long, value_name = "WHO", value_delimiter = ',')]
+    mail_server: Vec<Named>,
+}
+
+impl Allowing {
+    fn lay_over(&self, resolved: &mut Resolved) {
+        resolved.flag(Key::Allow, some(&self.allow), |config, it| {
+            config.allow = it;
+        });
+        resolved.flag(Key::MailServers, some(&self.mail_server), |config, it| {
+            config.mail_servers = it;
         });
     }
 }
@@ -358,6 +383,7 @@ impl Configurable for Report {
 
     fn lay_over(&self, resolved: &mut Resolved) {
         self.counting.lay_over(resolved);
+        self.allowing.lay_over(resolved);
         lay_zone_over(self.timezone.as_ref(), resolved);
         lay_leases_over(&self.leases, resolved);
         lay_history_over(self.state_dir.as_ref(), resolved);
@@ -536,6 +562,31 @@ mod tests {
             resolve(&["--since", "1h", "--until", "2h"]),
             Err(FlagError::Window { .. })
         ));
+    }
+
+    #[test]
+    fn who_may_send() {
+        let settings = resolve(&[
+            "--allow",
+            "10.0.0.7,02:00:00:00:00:01",
+            "--allow",
+            "probe",
+            "--mail-server",
+            "10.0.1.0/24",
+        ])
+        .unwrap();
+        let shown = |all: &[Named]| -> Vec<String> { all.iter().map(Named::to_string).collect() };
+        assert_eq!(
+            shown(&settings.allow),
+            ["10.0.0.7", "02:00:00:00:00:01", "probe"]
+        );
+        assert_eq!(shown(&settings.mail_servers), ["10.0.1.0/24"]);
+        let line = ["smtpwatch", "report", "--allow", "10.0.0.300", "x"];
+        let refused = Flags::try_parse_from(line).unwrap_err().to_string();
+        assert!(
+            refused.contains("not a machine; give its address"),
+            "{refused}"
+        );
     }
 
     #[test]

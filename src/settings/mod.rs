@@ -12,6 +12,7 @@ pub mod flags;
 pub mod history;
 #[cfg(feature = "gateway")]
 mod parse;
+mod promise;
 #[cfg(feature = "gateway")]
 pub mod reload;
 pub mod rules;
@@ -23,7 +24,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-pub use detection::{Burst, Lookups, Named, Novelty, Pacing, ParseNamedError, Volume};
+pub use detection::{Burst, Lookups, Named, Novelty, Pacing, ParseNamedError, Preset, Volume};
 pub use history::Retention;
 
 use crate::model::{Direction, Mac, Networks, Scope, Timestamp, Tuple};
@@ -89,6 +90,11 @@ impl Settings {
     pub fn allows(&self, addresses: &[IpAddr], mac: Option<Mac>, hostname: Option<&str>) -> bool {
         let mut named = self.allow.iter().chain(&self.mail_servers);
         named.any(|named| named.names(addresses, mac, hostname))
+    }
+
+    /// Whether anybody was allowed to send.
+    pub fn allows_any(&self) -> bool {
+        !(self.allow.is_empty() && self.mail_servers.is_empty())
     }
 
     /// Where an attempt goes, seen from the LAN: by its addresses before any translation, never by
@@ -238,7 +244,6 @@ impl Limits {
     /// For a run of weeks in little memory.
     pub fn live() -> Self {
         Self {
-            devices: 8_192,
             destinations: 262_144,
             ..Self::default()
         }

@@ -106,6 +106,10 @@ mod tests {
         assert_eq!((reload.rules, reload.retention), (None, None));
         assert_eq!(reload.changed, ["detection.burst.groups"]);
 
+        let reload = between("", "network.allow = \"10.0.0.7\"");
+        assert_eq!(reload.engine.unwrap().allow.len(), 1);
+        assert_eq!(reload.changed, ["network.allow"]);
+
         let reload = between("", "network.ports = [25, 587]\nrules.at = \"forward\"");
         let rules = reload.rules.unwrap();
         assert_eq!(rules.ports.unwrap().as_slice(), [25, 587]);

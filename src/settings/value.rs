@@ -14,7 +14,7 @@ use toml::{Spanned, Value};
 use super::flags::watch::Source;
 use super::parse::{self, Zone};
 use super::rules::At;
-use super::{Ports, Router};
+use super::{Named, Ports, Router};
 
 /// A value that is none of those allowed.
 #[derive(Debug, PartialEq, Eq)]
@@ -133,6 +133,32 @@ fn integer(number: &DeInteger<'_>) -> Option<i64> {
     i64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
+/// A rate a day.
+pub(super) fn rate(given: &Given<'_>) -> Read<f64> {
+    decimal(given, 0.01, 100_000.0)
+}
+
+/// Years between two false alarms.
+pub(super) fn years(given: &Given<'_>) -> Read<f64> {
+    decimal(given, 0.1, 1e12)
+}
+
+/// A number from `least` to `most`.
+fn decimal(given: &Given<'_>, least: f64, most: f64) -> Read<f64> {
+    let wanted = format!("a number from {least} to {most}");
+    let (text, value) = match given.get_ref() {
+        // An integer beyond 2^53 is out of any range here.
+        #[expect(clippy::cast_precision_loss, reason = "what is rounded is refused")]
+        DeValue::Integer(number) => (number.as_str(), integer(number).map(|number| number as f64)),
+        DeValue::Float(number) => (number.as_str(), number.as_str().parse().ok()),
+        _ => return other_type(given, &wanted),
+    };
+    match value {
+        Some(value) if value >= least && value <= most => Ok(value),
+        _ => wrong(given, format!("is {text}; give {wanted}")),
+    }
+}
+
 pub(super) fn ports(given: &Given<'_>) -> Read<Ports> {
     let each = |element: &Given<'_>| number(element, 1, u16::MAX);
     let ports = not_empty(given, list(given, each)?, "TCP ports, such as [25]")?;
@@ -155,6 +181,11 @@ pub(super) fn addresses(given: &Given<'_>) -> Read<Vec<IpAddr>> {
 
 pub(super) fn routers(given: &Given<'_>) -> Read<Vec<Router>> {
     let wanted = "addresses or MACs as text, such as [\"192.168.1.2\"]";
+    list(given, |element| parsed(element, wanted))
+}
+
+pub(super) fn machines(given: &Given<'_>) -> Read<Vec<Named>> {
+    let wanted = "addresses, networks, MACs or host names as text, such as [\"192.168.1.10\"]";
     list(given, |element| parsed(element, wanted))
 }
 
@@ -274,6 +305,17 @@ pub(super) fn show_ports(ports: &Ports) -> Value {
 
 pub(super) fn show_number<T: Copy + Into<i64>>(number: &T) -> Value {
     Value::Integer((*number).into())
+}
+
+/// As a whole number where it is one.
+pub(super) fn show_decimal(number: &f64) -> Value {
+    #[expect(clippy::cast_possible_truncation, reason = "whole and small")]
+    let whole = *number as i64;
+    if number.fract() == 0.0 {
+        Value::Integer(whole)
+    } else {
+        Value::Float(*number)
+    }
 }
 
 pub(super) fn show_boolean(value: &bool) -> Value {

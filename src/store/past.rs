@@ -19,7 +19,7 @@ use super::retention::mark;
 use super::sums::count;
 use super::tables::SUMMED;
 use super::{FILE, StoreError, schema};
-use crate::engine::{Count, DeviceDestinations, Facts, OutcomeCounts, Totals};
+use crate::engine::{Count, DeviceDestinations, Facts, OutcomeCounts, Role, RoleEvidence, Totals};
 use crate::model::{Detector, Direction, Finding, MICROS_PER_SECOND, Notice, Pace, Timestamp};
 use crate::settings::{Ports, Window};
 
@@ -414,7 +414,9 @@ impl<'a> Reading<'a> {
 
     fn facts(&self, device: i64, sum: &Sum, findings: Vec<Finding>) -> rusqlite::Result<Facts> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT key, mac, hostname, interface, basis, addresses, is_shared FROM devices WHERE id = ?1",
+            "SELECT key, mac, hostname, interface, basis, addresses, is_shared, \
+             iif(json_valid(state), json_extract(state, '$.role'), NULL) \
+             FROM devices LEFT JOIN states ON device = id WHERE id = ?1",
         )?;
         statement.query_row([device], |row| {
             Ok(Facts {
@@ -451,9 +453,18 @@ impl<'a> Reading<'a> {
                 mail_lookups: 0,
                 bytes: (sum.ended.sent > 0 || sum.ended.received > 0)
                     .then(|| (positive(sum.ended.sent), positive(sum.ended.received))),
+                ports: sum.ports(),
+                is_allowed: false,
+                role: role(row.get(7)?, sum.last),
             })
         })
     }
+}
+
+/// The role at `now` that evidence in JSON makes.
+pub(super) fn role(evidence: Option<String>, now: Timestamp) -> Option<Role> {
+    let evidence: RoleEvidence = serde_json::from_str(&evidence?).ok()?;
+    evidence.role(now)
 }
 
 fn outcomes(ended: &Ended) -> OutcomeCounts {

@@ -13,7 +13,7 @@ use crate::engine::DeviceState;
 use crate::model::{DeviceKey, Held, Interface, MICROS_PER_SECOND, Mac, SourceName, Timestamp};
 
 /// States that are taken up, the latest first.
-const MAX_STATES: u32 = 8192;
+const MAX_STATES: u32 = 16_384;
 /// Addresses that were held.
 const MAX_HELD: u32 = 65_536;
 /// Positions.
@@ -24,7 +24,7 @@ const HELD: i64 = 2 * 24 * 3600 * MICROS_PER_SECOND;
 /// What a new run goes on with. Times are of the day.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Resumed {
-    /// States of the devices of the last 30 days, the latest first, at most 8,192.
+    /// States of the devices of the last 30 days, the latest first, at most 16,384.
     pub(crate) states: Vec<DeviceState>,
     /// Addresses at which stations were seen in the last two days, the latest first, at most 65,536.
     pub(crate) held: Vec<Held>,

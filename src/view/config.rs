@@ -15,13 +15,15 @@ use crate::settings::config::{Key, Origin, Resolved};
 pub(crate) struct Configuration {
     schema: &'static str,
     settings: Vec<Setting>,
+    /// What follows from the settings of detection, in a sentence.
+    detection: String,
 }
 
 #[derive(Debug, Serialize)]
 struct Setting {
     key: &'static str,
     value: toml::Value,
-    /// `default`, `file` or `command line`.
+    /// `default`, `file`, `preset` or `command line`.
     origin: &'static str,
     file: Option<String>,
     line: Option<usize>,
@@ -39,6 +41,7 @@ impl Configuration {
                 Origin::Default => ("default", None, None),
                 Origin::File { path, line } => ("file", Some(path.clone()), Some(*line)),
                 Origin::CommandLine => ("command line", None, None),
+                Origin::Preset(_) => ("preset", None, None),
             };
             Setting {
                 key: key.name(),
@@ -52,6 +55,7 @@ impl Configuration {
         Self {
             schema: "smtpwatch.config.v1",
             settings: settings.collect(),
+            detection: resolved.config.novelty.promise(),
         }
     }
 
@@ -62,6 +66,9 @@ impl Configuration {
             let (section, name) = setting.key.rsplit_once('.').unwrap_or(("", setting.key));
             if section != last {
                 writeln!(to, "\n[{section}]")?;
+                if section == "detection" {
+                    writeln!(to, "# {}", self.detection)?;
+                }
                 last = section;
             }
             // A path may hold a line feed, which would end the comment.
@@ -89,7 +96,8 @@ impl Configuration {
                 setting.told.clone(),
             ]);
         }
-        grid.write(None, |_| Style::new(), to)
+        grid.write(None, |_| Style::new(), to)?;
+        writeln!(to, "\n{}", self.detection)
     }
 
     /// For programs.

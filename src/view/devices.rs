@@ -14,6 +14,7 @@ use super::table::made_by;
 use crate::attribution::identity::Who;
 use crate::attribution::leases::{Current, LeaseBook};
 use crate::model::{DeviceKey, Interface, Mac, Networks, Timestamp};
+use crate::settings::Settings;
 
 const HEADER: [Column; 7] = [
     Column::text("NAME"),
@@ -60,6 +61,9 @@ struct ListedDevice {
     basis: String,
     /// Live: the interface it is behind.
     interface: Option<String>,
+    /// Whether the settings allow it to send.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    allowed: bool,
     /// Live: whether it is a router, as the routing table or the settings say.
     router: bool,
     /// When its latest lease began (RFC 3339), where the file says so.
@@ -162,6 +166,16 @@ impl Devices {
         }
     }
 
+    /// Marks those that `settings` allow to send.
+    pub(crate) fn allow(&mut self, settings: &Settings) {
+        for device in &mut self.devices {
+            let addresses = device.addresses.iter();
+            let addresses: Vec<IpAddr> = addresses.filter_map(|it| it.parse().ok()).collect();
+            let mac = device.mac.as_deref().and_then(|mac| mac.parse().ok());
+            device.allowed = settings.allows(&addresses, mac, device.hostname.as_deref());
+        }
+    }
+
     /// The addresses of those without a name that an inside name server may know.
     pub(crate) fn nameless(&self) -> Vec<IpAddr> {
         let nameless = self.devices.iter().filter(|it| it.hostname.is_none());
@@ -206,7 +220,11 @@ impl Devices {
                     .unwrap_or_else(|| "-".to_owned()),
                 or_dash(&device.interface),
                 device.addresses.join(" "),
-                device.basis.clone(),
+                if device.allowed {
+                    format!("{}; allowed", device.basis)
+                } else {
+                    device.basis.clone()
+                },
                 device.last_seen.as_ref().map_or("-".to_owned(), |time| {
                     super::table::shown(time, &layout.zone, super::table::DATE_AND_TIME)
                 }),
@@ -284,6 +302,7 @@ impl Station {
             basis: bases.join("; "),
             interface: Some(interface.to_string()),
             router,
+            allowed: false,
             last_seen: self.last_seen.map(|time| time.to_string()),
         }
     }
@@ -302,6 +321,7 @@ impl ListedDevice {
             basis: "hosts".to_owned(),
             interface: None,
             router: false,
+            allowed: false,
             last_seen: None,
         }
     }
@@ -334,6 +354,7 @@ impl ListedDevice {
             basis: bases.join("; "),
             interface: None,
             router: false,
+            allowed: false,
             last_seen: leases
                 .iter()
                 .filter_map(|current| current.lease.starts)
@@ -356,7 +377,6 @@ mod tests {
     #[test]
     fn live_the_neighbour_table_leases_and_names_are_joined() {
         use crate::model::{Link, LocalAddress, Neighbour, Route, Topology};
-        use crate::settings::Settings;
         use foldhash::quality::FixedState;
 
         let lan = Interface::new(b"lan0");
@@ -402,7 +422,14 @@ mod tests {
                 .map(|(address, name)| (address.parse().unwrap(), name.to_owned()))
                 .to_vec(),
         );
-        let live = Devices::live(&who, Timestamp::from_seconds(1_700_000_000));
+        let mut live = Devices::live(&who, Timestamp::from_seconds(1_700_000_000));
+        live.allow(&Settings {
+            allow: vec!["printer".parse().unwrap()],
+            mail_servers: vec!["10.0.0.11".parse().unwrap()],
+            ..Settings::default()
+        });
+        let allowed = live.devices.iter().map(|device| device.allowed);
+        assert_eq!(allowed.collect::<Vec<_>>(), [false, true, false, true]);
         let rows: Vec<String> = live
             .devices
             .iter()
@@ -434,7 +461,7 @@ mod tests {
         let mut text = Vec::new();
         live.table(&layout, &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
-        for part in ["NAME", "IN ", "lan0", "4 devices"] {
+        for part in ["NAME", "IN ", "lan0", "hosts; allowed", "4 devices"] {
             assert!(
                 text.contains(part),
                 "no {part:?} in

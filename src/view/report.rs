@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::notes::Notes;
+use super::proposals::{self, Proposal};
 use crate::engine::{self, Engine, Facts, OutcomeCounts, SourceHealth, Spoofer};
 use crate::model::{
     Clock, Confidence, Direction, Finding, Mac, Outcome, Pace, Scope, SourceName, Timestamp,
     Verdict,
 };
-use crate::settings;
+use crate::settings::{self, Settings};
 use crate::source;
 use crate::store::Past;
 
@@ -37,6 +38,12 @@ pub(crate) struct Report {
     /// Stations that used addresses that are not theirs; evidence against nobody.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     spoofed: Vec<ReportSpoofer>,
+    /// Who should be allowed, as far as traffic tells.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) proposals: Vec<Proposal>,
+    /// The line of the configuration that would allow them.
+    #[serde(skip)]
+    pub(super) proposed: String,
     /// The mail server's part; none where no mail log was read.
     mail: Option<()>,
     /// What limits the answer.
@@ -168,8 +175,30 @@ pub(super) struct ReportDevice {
     #[serde(serialize_with = "as_text")]
     pub(super) verdict: Verdict,
     pub(super) because: String,
+    /// The attempts by watched port.
+    pub(super) ports: Vec<PortCount>,
+    /// That it receives mail from outside, as a mail server does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<ReportRole>,
     findings: Vec<ReportFinding>,
     top_destinations: Vec<Destination>,
+}
+
+/// Attempts to a port.
+#[derive(Debug, Serialize)]
+pub(super) struct PortCount {
+    pub(super) port: u16,
+    pub(super) attempts: u64,
+}
+
+/// A mail server's role, as far as traffic tells.
+#[derive(Debug, Serialize)]
+struct ReportRole {
+    /// Outside networks that it receives mail from; 8 stands for as many or more.
+    networks: usize,
+    days: u32,
+    /// Whether that was known before anything was found about it.
+    before_findings: bool,
 }
 
 /// How attempts ended; a log of SYNs cannot tell.
@@ -221,8 +250,9 @@ struct Destination {
 }
 
 /// What a report is made of, whoever knows it.
-struct Known<D> {
+struct Known<'a, D> {
     devices: D,
+    settings: &'a Settings,
     spoofed: Vec<ReportSpoofer>,
     /// Devices that are counted and can no longer be told of.
     forgotten: u64,
@@ -268,6 +298,7 @@ impl Report {
                 scope: settings.scope,
                 window: settings.window,
                 ports: settings.ports.to_string(),
+                settings,
             },
             inputs.collect(),
             Notes::new(engine, outcomes),
@@ -275,8 +306,9 @@ impl Report {
         )
     }
 
-    /// The report of what the history holds.
-    pub(crate) fn of_past(past: Past, generated_at: Timestamp) -> Self {
+    /// The report of what the history holds; `settings` say who is allowed now.
+    pub(crate) fn of_past(mut past: Past, settings: &Settings, generated_at: Timestamp) -> Self {
+        past.devices.iter_mut().for_each(|it| it.allow(settings));
         let inputs = vec![Input::of_past(&past)];
         let notes = Notes::of_past(&past, generated_at);
         Self::of(
@@ -288,6 +320,7 @@ impl Report {
                 scope: Scope::Outbound,
                 window: past.window,
                 ports: past.ports.to_string(),
+                settings,
             },
             inputs,
             notes,
@@ -296,12 +329,21 @@ impl Report {
     }
 
     fn of(
-        known: Known<impl Iterator<Item = Facts>>,
+        known: Known<'_, impl Iterator<Item = Facts>>,
         inputs: Vec<Input>,
         notes: Notes,
         generated_at: Timestamp,
     ) -> Self {
-        let mut devices: Vec<ReportDevice> = known.devices.map(ReportDevice::new).collect();
+        let mut proposals = Vec::new();
+        let mut devices: Vec<ReportDevice> = known
+            .devices
+            .map(|facts| {
+                let receiver = facts.receiver();
+                proposals.extend(receiver.and_then(|it| Proposal::of(it, known.settings)));
+                ReportDevice::new(facts)
+            })
+            .collect();
+        proposals.sort();
         devices.sort_by(|a, b| {
             (b.verdict, b.attempts, b.syns)
                 .cmp(&(a.verdict, a.attempts, a.syns))
@@ -327,6 +369,8 @@ impl Report {
             totals,
             devices,
             spoofed: known.spoofed,
+            proposed: proposals::line(&proposals, known.settings),
+            proposals,
             mail: None,
             notes,
             ports: known.ports,
@@ -472,6 +516,16 @@ impl ReportDevice {
             first_seen: device.first_seen.to_string(),
             last_seen: device.last_seen.to_string(),
             peak_per_minute: device.peak_per_minute,
+            ports: device
+                .ports
+                .into_iter()
+                .map(|(port, attempts)| PortCount { port, attempts })
+                .collect(),
+            role: device.role.map(|role| ReportRole {
+                networks: role.networks,
+                days: role.days,
+                before_findings: role.is_early,
+            }),
             findings: device.findings.iter().map(ReportFinding::new).collect(),
             top_destinations: device
                 .top_destinations

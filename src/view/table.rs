@@ -9,7 +9,7 @@ use super::escape::terminal;
 use super::grid::{Column, Grid};
 use super::report::{HISTORY, Input, ReportDevice};
 use super::{Layout, Report};
-use crate::engine::grouped;
+use crate::engine::{SMTP, grouped};
 use crate::model::Verdict;
 
 const BOLD: Style = Style::new().bold();
@@ -17,7 +17,8 @@ const BOLD: Style = Style::new().bold();
 const NAME: &str = "NAME";
 const VENDOR: &str = "VENDOR";
 const ANSWERED: &str = "ANSWERED";
-const COLUMNS: [Column; 14] = [
+const PORTS: &str = "PORTS";
+const COLUMNS: [Column; 15] = [
     Column::text("VERDICT"),
     Column::text("DEVICE"),
     Column::text(NAME),
@@ -25,6 +26,7 @@ const COLUMNS: [Column; 14] = [
     Column::text(VENDOR),
     Column::text("IN"),
     Column::number("ATTEMPTS"),
+    Column::text(PORTS),
     Column::number(ANSWERED),
     Column::number("SYNS"),
     Column::number("SERVERS"),
@@ -41,6 +43,7 @@ pub(super) fn write(report: &Report, layout: &Layout, to: &mut dyn Write) -> io:
     if !report.devices.is_empty() {
         devices(report, layout, to)?;
         reasons(report, layout, to)?;
+        to_allow(report, to)?;
     }
     apart(report, to)?;
     inputs(report, to)
@@ -119,12 +122,14 @@ fn devices(report: &Report, layout: &Layout, to: &mut dyn Write) -> io::Result<(
     let any = |says: fn(&ReportDevice) -> bool| report.devices.iter().any(says);
     let has_names = any(|device| device.hostname.is_some());
     let has_outcomes = any(|device| device.outcomes.is_known());
+    let has_ports = any(|device| device.ports.iter().any(|it| it.port != SMTP));
     let has_vendors =
         any(|device| made_by(device.vendor.as_deref(), device.mac_randomised).is_some());
     let is_shown = |column: &&Column| match column.title {
         NAME => has_names,
         VENDOR => has_vendors,
         ANSWERED => has_outcomes,
+        PORTS => has_ports,
         _ => true,
     };
     let mut grid = Grid::new(COLUMNS.iter().filter(is_shown));
@@ -165,6 +170,7 @@ fn row(device: &ReportDevice, zone: &TimeZone, format: &str) -> [String; COLUMNS
         made_by(device.vendor.as_deref(), device.mac_randomised).unwrap_or_else(|| "-".to_owned()),
         or_dash(&device.interface),
         grouped(device.attempts),
+        by_port(device),
         if device.outcomes.is_known() {
             grouped(device.outcomes.answered)
         } else {
@@ -177,6 +183,15 @@ fn row(device: &ReportDevice, zone: &TimeZone, format: &str) -> [String; COLUMNS
         shown(&device.first_seen, zone, format),
         shown(&device.last_seen, zone, format),
     ]
+}
+
+/// Attempts by port: "25: 28, 587: 72".
+fn by_port(device: &ReportDevice) -> String {
+    let ports = device.ports.iter();
+    let told: Vec<String> = ports
+        .map(|it| format!("{}: {}", it.port, grouped(it.attempts)))
+        .collect();
+    told.join(", ")
 }
 
 fn reasons(report: &Report, layout: &Layout, to: &mut dyn Write) -> io::Result<()> {
@@ -224,6 +239,23 @@ fn to_stop_it(report: &Report, to: &mut dyn Write) -> io::Result<()> {
         0 => Ok(()),
         more => writeln!(to, "  and so for {more} more"),
     }
+}
+
+/// What to write into the configuration where devices look like mail servers.
+fn to_allow(report: &Report, to: &mut dyn Write) -> io::Result<()> {
+    if report.proposals.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        to,
+        "\n{BOLD}To allow them{BOLD:#}, if they are mail servers of yours:"
+    )?;
+    if report.proposals.len() > 1 {
+        for proposal in &report.proposals {
+            writeln!(to, "  # {}", terminal(&proposal.sentence()))?;
+        }
+    }
+    writeln!(to, "  {}", terminal(&report.proposed))
 }
 
 /// What was counted and is not about the devices above.

@@ -30,7 +30,7 @@ use smtpwatch::model::{
     Notice, Observation, Outcome, Response, ResponseKind, Route, RuleId, Scope, SourceName,
     Timestamp, Topology, Tuple, Verdict,
 };
-use smtpwatch::settings::{Burst, Limits, Settings, Volume};
+use smtpwatch::settings::{Burst, Limits, Preset, Settings, Volume};
 
 /// A target's body.
 type Target = fn(&[u8]);
@@ -781,6 +781,7 @@ fn settings(scope: u8, limits: u8, detectors: u8) -> Settings {
         scope: [Scope::Outbound, Scope::Inbound, Scope::Internal, Scope::All]
             [usize::from(scope & 3)],
         gateway: vec![address(6)],
+        novelty: Preset::ALL[usize::from(detectors) % 3].novelty(),
         burst: Burst {
             groups: u32::from(detectors & 3) + 1,
             within,

@@ -14,6 +14,7 @@ mod harness;
 mod lifecycle;
 mod oracle;
 mod outcomes;
+mod roles;
 mod scenarios;
 mod verdicts;
 mod watcher;

@@ -15,7 +15,7 @@ fn a_reload_changes_what_it_may_and_keeps_what_was_counted() {
     let net = Net::new();
     let file = net.path("smtpwatch.toml");
     let write = |text: &str| fs::write(&file, text).unwrap();
-    write("[detection.burst]\ngroups = 30\n");
+    write("[detection.burst]\ngroups = 30\n[detection.fast]\nfalse_alarm_years = 1e10\n");
     let watch = net.watch(&format!(
         "--source nflog,capture:lan0 --exit-code --config {}",
         file.display()
@@ -35,11 +35,15 @@ fn a_reload_changes_what_it_may_and_keeps_what_was_counted() {
     watch.wait_for_attempts(10);
     assert!(!net.firewall().contains("587"));
 
-    write("[network]\nports = [25, 587]\n[detection.burst]\ngroups = 12\n[rules]\ngroup = 9\n");
+    write(
+        "[network]\nports = [25, 587]\n[detection.burst]\ngroups = 12\n[detection.fast]\nfalse_alarm_years = 2e7\n\
+         [rules]\ngroup = 9\n",
+    );
     watch.signal(Signal::SIGHUP);
     watch.wait_until("it is told what has changed", || {
         watch.errors().contains(
-            "the configuration was read again: changed network.ports, detection.burst.groups; \
+            "the configuration was read again: changed network.ports, detection.fast.false_alarm_years, \
+             detection.burst.groups; \
              needs a restart for rules.group",
         )
     });

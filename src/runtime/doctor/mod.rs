@@ -13,6 +13,7 @@ mod gateway;
 mod host;
 mod leases;
 mod logs;
+mod roles;
 mod selftest;
 mod sources;
 mod store;
@@ -63,6 +64,7 @@ pub(crate) fn examine(config: &Resolved, now: Timestamp) -> Vec<Check> {
     checks.extend(bypass::Facts::gather(&topology, &survey).judge());
     checks.extend(clock::Facts::gather(now).judge());
     checks.extend(store::judge(config.state_dir()));
+    checks.extend(roles::Facts::gather(config, now).judge());
     checks.extend(host::Facts::gather().judge());
     checks
 }

@@ -1,9 +1,9 @@
 //! Each mistake is told with its file and line, its key, and what is allowed.
 
 use super::*;
-use crate::settings::Ports;
 use crate::settings::flags::config::Configurable;
 use crate::settings::flags::{Flags, Verb};
+use crate::settings::{Novelty, Pacing, Ports, Preset};
 use clap::Parser;
 
 fn file(path: &str, text: &str) -> ConfigText {
@@ -75,6 +75,14 @@ fn a_value_that_is_none_of_those_allowed() {
             "network.routers: \"x\": not a router; give its address or its MAC (aa:bb:cc:dd:ee:ff)",
         ),
         (
+            "network.allow = [\"10.0.0.300\"]",
+            "network.allow: \"10.0.0.300\": not a machine; give its address, a network, its MAC or its host name",
+        ),
+        (
+            "network.mail_servers = 25",
+            "network.mail_servers: is an integer; give addresses, networks, MACs or host names as text, such as [\"192.168.1.10\"]",
+        ),
+        (
             "watch.source = \"pcap\"",
             "watch.source: \"pcap\": no such source; give auto, nflog, kmsg, journal, conntrack, file:PATH or capture:INTERFACE",
         ),
@@ -130,6 +138,63 @@ fn a_value_that_is_none_of_those_allowed() {
         let found = errors(line);
         assert_eq!(found[0], format!("a.toml:1: {expected}"));
     }
+}
+
+#[test]
+fn what_is_normal_is_less_than_what_a_bot_does() {
+    for (line, expected) in [
+        (
+            "detection.preset = \"lax\"",
+            "detection.preset: \"lax\": not known; give one of cautious, balanced, strict",
+        ),
+        (
+            "detection.fast.free_groups = 33",
+            "detection.fast.free_groups: is 33; give a whole number from 0 to 32",
+        ),
+        (
+            "detection.slow.new_groups_per_day_normal = 0",
+            "detection.slow.new_groups_per_day_normal: is 0; give a number from 0.01 to 100000",
+        ),
+        (
+            "detection.slow.new_groups_per_day_normal = nan",
+            "detection.slow.new_groups_per_day_normal: is nan; give a number from 0.01 to 100000",
+        ),
+        (
+            "detection.fast.false_alarm_years = \"180\"",
+            "detection.fast.false_alarm_years: is a string; give a number from 0.1 to 1000000000000",
+        ),
+        (
+            "detection.fast.new_groups_per_day_normal = 40",
+            "detection.fast.new_groups_per_day_normal: detection.fast.new_groups_per_day_infected is 48, and \
+             detection.fast.new_groups_per_day_normal is 40; give at least 1.5 times as much as is normal",
+        ),
+    ] {
+        assert_eq!(errors(line), [format!("a.toml:1: {expected}")]);
+    }
+}
+
+#[test]
+fn a_preset_gives_way_to_what_is_said_itself_in_any_order() {
+    for text in [
+        "[detection]\npreset = \"strict\"\nfast.free_groups = 4",
+        "[detection]\nfast.free_groups = 4\npreset = \"strict\"",
+    ] {
+        let resolved = of_text(text);
+        let strict = Preset::Strict.novelty();
+        let expected = Novelty {
+            fast: Pacing {
+                free: 4,
+                ..strict.fast
+            },
+            ..strict
+        };
+        assert_eq!(resolved.settings().novelty, expected);
+        let origin = |key| resolved.origin(key).to_string();
+        assert_eq!(origin(Key::SlowFree), "preset strict");
+        assert!(origin(Key::FastFree).starts_with("a.toml:"));
+        assert!(!resolved.is_given(Key::SlowFree));
+    }
+    assert_eq!(of_text("").settings().novelty, Preset::Balanced.novelty());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::config::{ConfigFile, Configurable};
-use super::{Counting, lay_history_over, lay_leases_over, lay_zone_over, some};
+use super::{Allowing, Counting, lay_history_over, lay_leases_over, lay_zone_over, some};
 use crate::settings::Router;
 use crate::settings::config::{Key, Resolved};
 use crate::settings::parse::{Zone, duration};
@@ -50,6 +50,9 @@ pub struct Watch {
     /// What counts.
     #[command(flatten)]
     pub counting: Counting,
+    /// Who may send.
+    #[command(flatten)]
+    allowing: Allowing,
     /// DHCP leases that name the devices; can be given again [default: where DHCP servers keep them].
     #[arg(long, value_name = "FILE")]
     leases: Vec<PathBuf>,
@@ -134,6 +137,7 @@ impl Configurable for Watch {
 
     fn lay_over(&self, resolved: &mut Resolved) {
         self.counting.lay_over(resolved);
+        self.allowing.lay_over(resolved);
         self.rules.lay_over(resolved);
         lay_zone_over(self.timezone.as_ref(), resolved);
         lay_leases_over(&self.leases, resolved);

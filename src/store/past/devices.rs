@@ -25,6 +25,8 @@ pub(super) struct Sum {
     /// Most destinations and groups in a day that was summed up.
     pub(super) most: (usize, usize),
     pub(super) ended: Ended,
+    /// Attempts by port.
+    ports: Vec<(u16, u64)>,
 }
 
 impl Sum {
@@ -40,10 +42,23 @@ impl Sum {
             is_lower_bound: false,
             most: (0, 0),
             ended: Ended::default(),
+            ports: Vec::new(),
         }
     }
 
-    fn add(&mut self, tally: &Tally, ended: &Ended) {
+    /// Its attempts by port, in the order of the ports.
+    pub(super) fn ports(&self) -> Vec<(u16, u64)> {
+        let mut ports = self.ports.clone();
+        ports.retain(|(_, attempts)| *attempts > 0);
+        ports.sort_unstable();
+        ports
+    }
+
+    fn add(&mut self, port: u16, tally: &Tally, ended: &Ended) {
+        match self.ports.iter_mut().find(|(known, _)| *known == port) {
+            Some((_, attempts)) => *attempts += tally.attempts,
+            None => self.ports.push((port, tally.attempts)),
+        }
         self.first = self.first.min(tally.first);
         self.last = self.last.max(tally.last);
         self.attempts += tally.attempts;
@@ -131,7 +146,7 @@ impl Reading<'_> {
             .sums
             .entry(device)
             .or_insert_with(|| Sum::new(tally.first, tally.last, FixedState::with_seed(seed)));
-        sum.add(tally, &detail.ended);
+        sum.add(detail.port, tally, &detail.ended);
         if tally.attempts > 0 {
             let count = u32::try_from(tally.attempts).unwrap_or(u32::MAX);
             let has_room = self.room > 0;
@@ -162,7 +177,8 @@ impl Reading<'_> {
         while let Some(row) = rows.next()? {
             self.rows += count(row, 17)?;
             self.has_days = true;
-            if !self.is_asked(row.get(1)?) {
+            let port = row.get(1)?;
+            if !self.is_asked(port) {
                 continue;
             }
             let tally = Tally {
@@ -175,7 +191,7 @@ impl Reading<'_> {
                 .sums
                 .entry(row.get(0)?)
                 .or_insert_with(|| Sum::new(tally.first, tally.last, FixedState::with_seed(seed)));
-            sum.add(&tally, &ended(row, 9)?);
+            sum.add(port, &tally, &ended(row, 9)?);
             sum.peak = sum.peak.max(count(row, 6)?);
             let most = |column| {
                 let most = count(row, column)?;
