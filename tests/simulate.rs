@@ -76,3 +76,31 @@ fn the_answer_goes_to_a_file_where_one_is_named() {
     assert_eq!(stdout(&arguments), "");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), stdout(&SMALL));
 }
+
+#[test]
+fn a_preset_decides_how_soon() {
+    let attempts = |preset: &str| {
+        let arguments = [
+            "--profile",
+            "pushdo",
+            "--detector",
+            "novelty",
+            "--seeds",
+            "9",
+            "--json",
+        ];
+        let json = stdout(&[&arguments[..], &["--preset", preset]].concat());
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        json["rows"][0]["groups"]["median"].as_u64().unwrap()
+    };
+    let (cautious, balanced, strict) = (
+        attempts("cautious"),
+        attempts("balanced"),
+        attempts("strict"),
+    );
+    assert_eq!(balanced, 8);
+    assert!(
+        strict < balanced && balanced < cautious,
+        "{strict} {balanced} {cautious}"
+    );
+}

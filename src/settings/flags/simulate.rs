@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::Print;
 use super::config::{ConfigFile, Configurable};
-use crate::settings::config::Resolved;
+use crate::settings::Preset;
+use crate::settings::config::{Key, Resolved};
 
 /// The flags of `simulate`.
 #[derive(Debug, Args)]
@@ -44,6 +45,9 @@ pub struct Simulate {
     /// The gateway sees questions for mail servers (MX).
     #[arg(long)]
     pub lookups: bool,
+    /// What is normal in the network, in a word; what the configuration says key by key comes before it.
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub preset: Option<Preset>,
     /// Threads [default: as many as there are cores].
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZero<usize>>,
@@ -63,5 +67,8 @@ impl Configurable for Simulate {
         self.config.path()
     }
 
-    fn lay_over(&self, _: &mut Resolved) {}
+    fn lay_over(&self, resolved: &mut Resolved) {
+        resolved.flag(Key::Preset, self.preset, |config, it| config.preset = it);
+        resolved.settle_preset();
+    }
 }
