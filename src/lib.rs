@@ -9,6 +9,7 @@
 //! - [`detection`]: what makes a device suspicious, one file a detector.
 //! - [`engine`]: the state machine that all of it runs on: observations in, findings out.
 //! - [`ruleset`]: the firewall rules that are wanted, and what differs from them.
+//! - `simulation`: honest hosts and bots made up by a seed, and other programs' detectors.
 //! - `sys`: raw netlink and sockets, where there is no library for them.
 //! - `source`: files, folders and standard input as streams of observations.
 //! - `netfilter`: the rules put in place, watched and taken away.
@@ -38,6 +39,8 @@ mod netfilter;
 mod recording;
 #[cfg(feature = "gateway")]
 mod runtime;
+#[cfg(feature = "gateway")]
+mod simulation;
 #[cfg(feature = "gateway")]
 mod source;
 #[cfg(feature = "gateway")]

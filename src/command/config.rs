@@ -59,12 +59,13 @@ fn laid_over(command: &[impl AsRef<OsStr>], named: Option<&Path>) -> Result<Reso
         Verb::Explain(flags) => flags,
         Verb::Watch(flags) => flags.as_ref(),
         Verb::Rules(flags) => flags,
+        Verb::Simulate(flags) => flags,
         Verb::Doctor(flags) => flags,
         Verb::Who(flags) => flags.as_ref(),
         Verb::History(flags) => flags,
         Verb::Replay(_) | Verb::Config(_) => {
             say(
-                "that verb takes nothing of the configuration; give watch, report, rules, devices, explain, doctor, who or history",
+                "that verb takes nothing of the configuration; give watch, report, rules, devices, explain, simulate, doctor, who or history",
             );
             return Err(USAGE);
         }

@@ -11,6 +11,7 @@ mod output;
 mod replay;
 mod report;
 mod rules;
+mod simulate;
 mod watch;
 mod who;
 
@@ -57,6 +58,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Config(flags) => config::run(&flags),
         Verb::Who(flags) => who::run(&flags),
         Verb::History(flags) => history::run(&flags),
+        Verb::Simulate(flags) => simulate::run(&flags),
     }
     .into()
 }

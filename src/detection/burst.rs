@@ -28,7 +28,6 @@ impl Burst {
     }
 
     /// Bytes on the heap.
-    #[cfg(test)]
     pub(super) fn heap(&self) -> usize {
         self.0.heap()
     }

@@ -119,7 +119,6 @@ impl KnownGroups {
     }
 
     /// Bytes on the heap.
-    #[cfg(test)]
     pub(super) fn heap(&self) -> usize {
         self.0.capacity() * size_of::<Known>()
     }

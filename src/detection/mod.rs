@@ -159,8 +159,7 @@ impl Detectors {
     }
 
     /// Bytes that it takes, with what it has on the heap.
-    #[cfg(test)]
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.groups.heap() + self.burst.heap() + self.volume.heap()
     }
 }

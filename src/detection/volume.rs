@@ -23,7 +23,6 @@ impl Volume {
     }
 
     /// Bytes on the heap.
-    #[cfg(test)]
     pub(super) fn heap(&self) -> usize {
         self.0.heap()
     }

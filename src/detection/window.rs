@@ -72,7 +72,6 @@ impl Threshold {
     }
 
     /// Bytes on the heap.
-    #[cfg(test)]
     pub(super) fn heap(&self) -> usize {
         self.events.capacity() * size_of::<u32>()
     }

@@ -253,6 +253,11 @@ impl Device {
         self.destinations.top(count)
     }
 
+    /// Bytes that the detectors keep of it.
+    pub fn detector_bytes(&self) -> usize {
+        self.detectors.bytes()
+    }
+
     /// How its attempts ended.
     pub fn outcomes(&self) -> OutcomeCounts {
         self.outcomes.of_all(self.attempts)

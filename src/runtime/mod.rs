@@ -8,6 +8,8 @@ mod merge;
 mod offline;
 mod progress;
 mod replay;
+mod simulate;
 
 pub(crate) use offline::{Answer, Offline};
 pub(crate) use replay::{Replayed, replay};
+pub(crate) use simulate::simulate;

@@ -1,4 +1,4 @@
-//! A progress bar on standard error: on a terminal, and only where reading takes more than a second.
+//! A progress bar on standard error: on a terminal, and only where it takes more than a second.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,9 +10,10 @@ use super::clock;
 
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Progress through some number of bytes.
+/// Progress through some number of bytes, or of hosts.
 pub(super) struct Progress {
     started: Instant,
+    template: &'static str,
     total: Option<u64>,
     done: AtomicU64,
     is_wanted: bool,
@@ -22,8 +23,23 @@ pub(super) struct Progress {
 impl Progress {
     /// Progress through `total` bytes, where that is known; shown only if `is_wanted`.
     pub(super) fn new(total: Option<u64>, is_wanted: bool) -> Self {
+        let template = match total {
+            Some(_) => "reading {bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+            None => "reading {spinner} {bytes}, {bytes_per_sec}",
+        };
+        Self::with(template, total, is_wanted)
+    }
+
+    /// Progress through `total` simulated hosts; shown only if `is_wanted`.
+    pub(super) fn of_hosts(total: u64, is_wanted: bool) -> Self {
+        let template = "simulating {bar:32} {pos} of {len} hosts, {eta} left";
+        Self::with(template, Some(total), is_wanted)
+    }
+
+    fn with(template: &'static str, total: Option<u64>, is_wanted: bool) -> Self {
         Self {
             started: clock::moment(),
+            template,
             total,
             done: AtomicU64::new(0),
             is_wanted,
@@ -31,9 +47,9 @@ impl Progress {
         }
     }
 
-    /// `bytes` more have been read.
-    pub(super) fn advance(&self, bytes: u64) {
-        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    /// So many more are done.
+    pub(super) fn advance(&self, count: u64) {
+        let done = self.done.fetch_add(count, Ordering::Relaxed) + count;
         if self.is_wanted && self.started.elapsed() > PATIENCE {
             self.bar.get_or_init(|| self.bar()).set_position(done);
         }
@@ -49,11 +65,7 @@ impl Progress {
     fn bar(&self) -> ProgressBar {
         // indicatif draws nothing where standard error is no terminal.
         let bar = ProgressBar::with_draw_target(self.total, ProgressDrawTarget::stderr());
-        let template = match self.total {
-            Some(_) => "reading {bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
-            None => "reading {spinner} {bytes}, {bytes_per_sec}",
-        };
-        match ProgressStyle::with_template(template) {
+        match ProgressStyle::with_template(self.template) {
             Ok(style) => bar.with_style(style),
             Err(_) => bar,
         }

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod history;
 mod replay;
 pub mod rules;
+pub mod simulate;
 pub mod watch;
 pub mod who;
 
@@ -63,6 +64,8 @@ pub enum Verb {
     Who(Box<who::Who>),
     /// What smtpwatch watch has kept: forget a device.
     History(history::History),
+    /// Show honest hosts and bots that a seed makes up to the detectors, and to those of other programs.
+    Simulate(simulate::Simulate),
 }
 
 /// The flags of `report`.

@@ -18,6 +18,7 @@ mod notice;
 mod proposals;
 mod report;
 mod rules;
+mod simulate;
 mod table;
 mod who;
 
@@ -35,6 +36,7 @@ pub(crate) use notice::told;
 pub(crate) use proposals::{Proposal, line as proposed};
 pub(crate) use report::Report;
 pub(crate) use rules::RulesStatus;
+pub(crate) use simulate::Simulation;
 pub(crate) use who::Who;
 
 /// How to print.

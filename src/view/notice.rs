@@ -10,8 +10,14 @@ use crate::model::{Notice, Observation, Spoof};
 pub(crate) fn told(effect: &Effect, engine: &Engine) -> Option<(String, bool)> {
     match effect {
         Effect::Found { device, finding } => {
-            let why = because_of(engine.device(*device)?, finding);
-            Some((format!("{}: {why}", finding.detector.verdict()), true))
+            let device = engine.device(*device)?;
+            let verdict = finding.detector.verdict();
+            // What only explains a graver verdict stands in the events, the report and the history.
+            if device.verdict() > verdict {
+                return None;
+            }
+            let why = because_of(device, finding);
+            Some((format!("{verdict}: {why}"), true))
         }
         Effect::Lost {
             source,
