@@ -130,9 +130,6 @@ impl Gateway {
         if let Some(device) = judged.device {
             self.device = Some(device);
         }
-        if !judged.found.is_empty() && self.is_allowed() {
-            judged.found.clear();
-        }
         judged
     }
 
@@ -161,14 +158,6 @@ impl Gateway {
             source_port: syn.port,
             destination_port: self.port,
         }
-    }
-
-    fn is_allowed(&self) -> bool {
-        let device = self.device.and_then(|id| self.engine.device(id));
-        device.is_some_and(|device| {
-            let settings = self.engine.settings();
-            settings.allows(&device.addresses, device.mac(), device.hostname.as_deref())
-        })
     }
 
     /// Bytes that the detectors keep of the host.
