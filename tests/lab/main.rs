@@ -10,6 +10,7 @@
     reason = "the lab is a program, and its tests wait for real events"
 )]
 
+mod adversary;
 mod harness;
 mod lifecycle;
 mod oracle;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::harness::{Connection, Lab, Machine, Truth, has_root};
-use crate::watcher::{Attempt, Device, Sees, Watched};
+use crate::watcher::{Attempt, Device, Finding, Sees, Watched};
 
 /// What makes an answer wrong.
 type Spoil = fn(&mut Watched);
@@ -48,6 +48,43 @@ pub(crate) fn assert_right(truth: &Truth, watched: &Watched) {
     let shared = expected.keys().filter(|party| party.name == "ap").count();
     assert_eq!(watched.of_type("shared").count(), shared);
     assert_report(truth, watched, &expected);
+}
+
+/// What they say of each device that all of them see is the same: verdict, detectors, at which attempt and in
+/// which second, and scores within 0.01. Each has a clock of its own: of two that read it at the end of a second
+/// one may be in the next.
+pub(crate) fn assert_agree(watchers: &[Watched]) {
+    let complete = |watched: &&Watched| watched.of_type("loss").next().is_none();
+    let mut watchers = watchers.iter().filter(complete);
+    let first = watchers.next().expect("one that has lost nothing");
+    for other in watchers {
+        for device in &first.devices {
+            let same = other.devices.iter().find(|it| {
+                (&it.mac, &it.addresses, it.attempts)
+                    == (&device.mac, &device.addresses, device.attempts)
+            });
+            let Some(same) = same else {
+                // The frames of one interface are not all that the gateway's hooks see.
+                assert_ne!(first.sees, other.sees, "only one sees {device:?}");
+                continue;
+            };
+            assert_eq!(device.verdict, same.verdict, "{device:?} {same:?}");
+            assert_eq!(
+                device.findings.len(),
+                same.findings.len(),
+                "{device:?} {same:?}"
+            );
+            for (one, two) in device.findings.iter().zip(&same.findings) {
+                assert_eq!(
+                    (&one.detector, one.at_attempt),
+                    (&two.detector, two.at_attempt)
+                );
+                assert!((one.score - two.score).abs() < 0.01, "{one:?} {two:?}");
+                let at = |it: &Finding| it.at.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+                assert!(at(one).abs_diff(at(two)) < 500, "{one:?} {two:?}");
+            }
+        }
+    }
 }
 
 /// The kernel's log is one for the whole machine: elsewhere than in CI, where nobody else is, another
@@ -258,6 +295,7 @@ fn perfect(truth: &Truth) -> Watched {
         }
         devices.push(Device {
             outcomes: BTreeMap::new(),
+            findings: Vec::new(),
             id: party.name.clone(),
             mac,
             addresses: addresses.into_iter().collect(),

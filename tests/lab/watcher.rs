@@ -104,6 +104,11 @@ impl Watcher {
         watcher
     }
 
+    /// Its process, which `setpriv` and `nsenter` have become.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.folder.as_ref().unwrap().path().join(name)).unwrap()
     }
@@ -256,4 +261,15 @@ pub(crate) struct Device {
     pub(crate) attempts: usize,
     pub(crate) verdict: String,
     pub(crate) outcomes: BTreeMap<String, usize>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// What was found about it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Finding {
+    pub(crate) detector: String,
+    pub(crate) score: f64,
+    /// In ISO 8601.
+    pub(crate) at: String,
+    pub(crate) at_attempt: u64,
 }
