@@ -8,6 +8,7 @@ use super::say;
 use crate::attribution::leases::LeaseBook;
 use crate::engine::{Engine, Facts, Found, Selector, Trace, Traced};
 use crate::model::Timestamp;
+use crate::settings::flags::Report as Flags;
 use crate::settings::{Settings, Window};
 use crate::store::{Told, relive};
 use crate::view::{Evidence, Report};
@@ -19,15 +20,19 @@ const TOP: usize = 0;
 pub(super) struct Asked {
     device: Option<(String, Trace)>,
     seed: u64,
+    /// Whether nothing is said but errors.
+    is_quiet: bool,
 }
 
 impl Asked {
-    /// `device` as it was asked for, within `window`; `seed` is for tables.
-    pub(super) fn new(device: Option<&str>, window: Window, seed: u64) -> Self {
+    /// The device that `flags` ask for, within `window`; `seed` is for tables.
+    pub(super) fn new(flags: &Flags, window: Window, seed: u64) -> Self {
+        let device = flags.device.as_deref();
         let trace = |text: &str| Trace::new(Selector::new(text), window, seed);
         Self {
             device: device.map(|text| (text.to_owned(), trace(text))),
             seed,
+            is_quiet: flags.quiet,
         }
     }
 
@@ -77,7 +82,11 @@ impl Asked {
             }
         });
         match told {
-            Ok(relived) => say_limits(&relived, &asked, folder),
+            Ok(relived) => {
+                if !self.is_quiet {
+                    say_limits(&relived, &asked, folder);
+                }
+            }
             Err(error) => {
                 say(&error.to_string());
                 return false;

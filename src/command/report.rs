@@ -70,7 +70,7 @@ pub(super) fn run(flags: &Flags) -> u8 {
     };
     // Unknown to whoever chooses the addresses in the log.
     let seed = RandomState::new().hash_one(0);
-    let mut evidence = Evidence::new(flags.device.as_deref(), settings.window, seed);
+    let mut evidence = Evidence::new(flags, settings.window, seed);
     let mut answer = offline.run(settings, now, seed, |engine| evidence.note(engine));
     let folders: Vec<InputError> = folders_without_logs(&flags.inputs, &answer.read).collect();
     errors.append(&mut answer.read.errors);
@@ -179,7 +179,7 @@ fn of_history(
     if !flags.quiet {
         report.notes.lines.iter().for_each(|line| say(line));
     }
-    let mut evidence = Evidence::new(flags.device.as_deref(), settings.window, asked.seed);
+    let mut evidence = Evidence::new(flags, settings.window, asked.seed);
     if !evidence.put_of_history(folder, settings, now, &facts, &mut report) {
         return FAILED;
     }
