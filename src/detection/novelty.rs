@@ -130,6 +130,11 @@ impl Excursion {
 }
 
 impl Novelty {
+    /// Takes a group that was new before the device is judged: it is none of the first any more.
+    pub(super) fn know(&mut self) {
+        self.groups = self.groups.saturating_add(1);
+    }
+
     /// Takes a new group at `second`.
     fn new_group(&mut self, second: u32, parameters: &Parameters) {
         let others = if self.fast.at == second {

@@ -26,7 +26,7 @@ fn events(name: &str, host: u64, days: i64) -> Vec<(Timestamp, Event)> {
 }
 
 /// SYNs, attempts, those that fail, and groups.
-fn counts(events: &[(Timestamp, Event)]) -> [usize; 4] {
+fn counts(events: &[(Timestamp, Event)]) -> [u32; 4] {
     let syns = events.iter().filter_map(|(_, event)| match event {
         Event::Syn(syn) => Some(syn),
         Event::Other(_) => None,
@@ -40,6 +40,7 @@ fn counts(events: &[(Timestamp, Event)]) -> [usize; 4] {
         .map(|syn| Group::of(syn.destination))
         .collect();
     [syns.count(), attempts.len(), failed.count(), groups.len()]
+        .map(|count| u32::try_from(count).unwrap())
 }
 
 #[test]
@@ -72,12 +73,12 @@ fn honest_hosts_that_meet_others_do_so_as_often_as_it_is_said() {
     assert!((330..460).contains(&failed), "{failed}");
     // Of popularities that fall so, 6,000 draws reach about 400.
     assert!((330..480).contains(&groups), "{groups}");
-    let admin: usize = (0..50)
+    let admin: u32 = (0..50)
         .map(|host| counts(&events("admin", host, 28))[3])
         .sum();
     // 50 hosts, 4 weeks, 4 in the mean.
     assert!((650..950).contains(&admin), "{admin}");
-    let roaming: usize = (0..50)
+    let roaming: u32 = (0..50)
         .map(|host| counts(&events("roaming", host, 30))[3])
         .sum();
     assert!((150..260).contains(&roaming), "{roaming}");
@@ -94,8 +95,8 @@ fn bots_try_as_often_fail_as_often_and_go_where_they_have_not_been() {
         ("evader", 10.0, 0.3, 0.2),
     ] {
         let [_, attempts, failed, groups] = counts(&events(name, 1, 2));
-        let share = |count: usize| count as f64 / attempts as f64;
-        let rate = attempts as f64 / 48.0;
+        let share = |count: u32| f64::from(count) / f64::from(attempts);
+        let rate = f64::from(attempts) / 48.0;
         assert!(
             (rate / per_hour - 1.0).abs() < 0.2,
             "{name}: {rate} an hour"

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::evidence::Evidence;
 use super::notes::Notes;
 use super::proposals::{self, Proposal};
 use crate::engine::{self, Engine, Facts, OutcomeCounts, SourceHealth, Spoofer};
@@ -35,6 +36,9 @@ pub(crate) struct Report {
     pub(super) totals: Totals,
     /// Each device, the worst first.
     pub(super) devices: Vec<ReportDevice>,
+    /// The evidence about the device that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) device: Option<Evidence>,
     /// Stations that used addresses that are not theirs; evidence against nobody.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     spoofed: Vec<ReportSpoofer>,
@@ -237,11 +241,11 @@ impl Outcomes {
 }
 
 #[derive(Debug, Serialize)]
-struct ReportFinding {
+pub(super) struct ReportFinding {
     detector: String,
     score: f64,
     threshold: f64,
-    at: String,
+    pub(super) at: String,
     at_attempt: u64,
     confidence: Confidence,
     new_groups: u32,
@@ -374,6 +378,7 @@ impl Report {
             inputs,
             totals,
             devices,
+            device: None,
             spoofed: known.spoofed,
             proposed: proposals::line(&proposals, known.settings),
             proposals,
@@ -586,7 +591,18 @@ impl ReportDevice {
 }
 
 impl ReportFinding {
-    fn new(finding: &Finding) -> Self {
+    /// In a few words: who says so, and by what.
+    pub(super) fn told(&self) -> String {
+        let clock = self
+            .pace
+            .map_or_else(String::new, |pace| format!(" ({pace})"));
+        format!(
+            "{}{clock}: score {:.1} >= {:.1} at attempt {}; confidence {}",
+            self.detector, self.score, self.threshold, self.at_attempt, self.confidence
+        )
+    }
+
+    pub(super) fn new(finding: &Finding) -> Self {
         Self {
             detector: finding.detector.to_string(),
             score: finding.score,
