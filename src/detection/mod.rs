@@ -169,7 +169,11 @@ impl Detectors {
 
     /// Bytes that it takes, with what it has on the heap.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.groups.heap() + self.burst.heap() + self.volume.heap()
+        size_of::<Self>()
+            + self.groups.heap()
+            + self.novelty.heap()
+            + self.burst.heap()
+            + self.volume.heap()
     }
 }
 

@@ -113,6 +113,12 @@ pub(super) struct Totals {
     evicted_attempts: u64,
     /// Answers that came before their SYN, and for which there was no room.
     evicted_responses: u64,
+    /// Questions for mail servers (MX) that inside addresses asked.
+    mail_lookups: u64,
+    /// Those for which there was no room until their device was seen.
+    evicted_lookups: u64,
+    /// How often there was no room for a destination group that is one service with others.
+    unmerged_groups: u64,
 }
 
 /// Packets and attempts.
@@ -485,6 +491,9 @@ impl Totals {
             evicted_devices: totals.evicted_devices,
             evicted_attempts: totals.evicted_attempts,
             evicted_responses: totals.evicted_responses,
+            mail_lookups: totals.mail_lookups,
+            evicted_lookups: totals.evicted_lookups,
+            unmerged_groups: totals.unmerged_groups,
         }
     }
 }
