@@ -55,6 +55,7 @@ fn laid_over(command: &[impl AsRef<OsStr>], named: Option<&Path>) -> Result<Reso
     })?;
     let flags: &dyn Configurable = match &parsed.verb {
         Verb::Report(flags) => flags.as_ref(),
+        Verb::Backtest(flags) => flags.as_ref(),
         Verb::Devices(flags) => flags,
         Verb::Explain(flags) => flags,
         Verb::Watch(flags) => flags.as_ref(),

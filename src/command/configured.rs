@@ -125,6 +125,14 @@ pub(super) fn told(errors: &[ConfigError]) -> Vec<String> {
 
 /// What the files say: `named` or else the main one, and the folder beside it.
 pub(super) fn read_files(named: Option<&Path>) -> Result<Resolved, Vec<ConfigError>> {
+    read_files_and(named, &[])
+}
+
+/// The same with what is `said` after them.
+pub(super) fn read_files_and(
+    named: Option<&Path>,
+    said: &[ConfigText],
+) -> Result<Resolved, Vec<ConfigError>> {
     let main = named.unwrap_or(Path::new(MAIN));
     let mut errors = Vec::new();
     let mut files = Vec::new();
@@ -145,6 +153,7 @@ pub(super) fn read_files(named: Option<&Path>) -> Result<Resolved, Vec<ConfigErr
         Err(error) if is_missing(&error) => {}
         Err(error) => errors.push(error),
     }
+    files.extend_from_slice(said);
     match Resolved::read(&files) {
         Ok(resolved) if errors.is_empty() => Ok(resolved),
         Ok(_) => Err(errors),

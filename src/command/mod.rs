@@ -1,11 +1,14 @@
 //! Floor 8: one file a verb. Here the exit status is decided, and errors become words.
 
+mod backtest;
 mod config;
 mod configured;
 mod devices;
 mod doctor;
+mod evidence;
 mod explain;
 mod history;
+mod inputs;
 mod operator;
 mod output;
 mod replay;
@@ -55,6 +58,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Rules(flags) => rules::run(&flags),
         Verb::Doctor(flags) => doctor::run(&flags),
         Verb::Replay(flags) => replay::run(&flags),
+        Verb::Backtest(flags) => backtest::run(&flags),
         Verb::Config(flags) => config::run(&flags),
         Verb::Who(flags) => who::run(&flags),
         Verb::History(flags) => history::run(&flags),

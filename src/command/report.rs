@@ -4,18 +4,16 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
 use super::configured::read_or_say;
+use super::evidence::Asked as Evidence;
+use super::inputs::{folders_without_logs, name_vendors, reading, say_passed_over};
 use super::output::{deliver, overwrites};
 use super::{BLIND, FAILED, INFECTED, USAGE, is_broken_pipe, say, say_all, say_skipped};
-use crate::decode::kernel_log::Decoder;
-use crate::engine::Engine;
-use crate::model::{DeviceId, Timestamp};
-use crate::runtime::{Answer, Offline, clock};
+use crate::model::Timestamp;
+use crate::runtime::{Offline, clock};
 use crate::settings::Settings;
 use crate::settings::config::Resolved;
 use crate::settings::flags::{Format, Report as Flags, zone};
-use crate::source::{
-    InputError, Location, Reading, VendorList, expand, lease_book, system_locations,
-};
+use crate::source::{InputError, VendorList, expand, lease_book, system_locations};
 use crate::store::{Asked, Past, StoreError};
 use crate::view::{self, Layout, Report};
 
@@ -66,35 +64,29 @@ pub(super) fn run(flags: &Flags) -> u8 {
     errors.append(&mut lease_errors);
     let offline = Offline {
         locations,
-        reading: reading(flags, &config, &settings),
+        reading: reading(&flags.counting, &config, &settings.ports),
         leases,
         shows_progress: !flags.quiet,
     };
     // Unknown to whoever chooses the addresses in the log.
     let seed = RandomState::new().hash_one(0);
-    let mut answer = offline.run(settings, now, seed);
-    errors.append(&mut answer.errors);
-    errors.extend(folders_without_logs(flags, &answer));
+    let mut evidence = Evidence::new(flags, settings.window, seed);
+    let mut answer = offline.run(settings, now, seed, |engine| evidence.note(engine));
+    let folders: Vec<InputError> = folders_without_logs(&flags.inputs, &answer.read).collect();
+    errors.append(&mut answer.read.errors);
+    errors.extend(folders);
     name_vendors(&mut answer.engine, now);
-    let report = Report::new(&answer.engine, &answer.outcomes, now, flags.top);
+    let mut report = Report::new(&answer.engine, &answer.read.outcomes, now, flags.top);
     say_all(&errors);
     if !flags.quiet {
         say_skipped(&skipped_leases);
         report.notes.lines.iter().for_each(|line| say(line));
-        say_passed_over(flags, &answer);
+        say_passed_over(&answer.read, flags.verbose);
+    }
+    if !evidence.put_of_run(&answer.engine, &mut report) {
+        return FAILED;
     }
     finish(flags, &config, &report, &errors)
-}
-
-/// Names the makers of the devices' network cards.
-fn name_vendors(engine: &mut Engine, now: Timestamp) {
-    let mut vendors = VendorList::of_system();
-    let devices: Vec<DeviceId> = engine.devices().map(|(id, _)| id).collect();
-    for id in devices {
-        if let Some(input) = vendors.input(engine, id) {
-            engine.handle(input, now);
-        }
-    }
 }
 
 /// What the history has to do with the answer.
@@ -182,9 +174,14 @@ fn of_history(
         }
     };
     VendorList::of_system().fill(&mut past.devices);
-    let report = Report::of_past(past, settings, now);
+    let facts = past.devices.clone();
+    let mut report = Report::of_past(past, settings, now);
     if !flags.quiet {
         report.notes.lines.iter().for_each(|line| say(line));
+    }
+    let mut evidence = Evidence::new(flags, settings.window, asked.seed);
+    if !evidence.put_of_history(folder, settings, now, &facts, &mut report) {
+        return FAILED;
     }
     finish(flags, config, &report, &[])
 }
@@ -198,48 +195,6 @@ fn finish(flags: &Flags, config: &Resolved, report: &Report, errors: &[InputErro
         return status(flags, report, errors).max(FAILED);
     }
     status(flags, report, errors)
-}
-
-/// Files in folders that are no inputs: how many, or which.
-fn say_passed_over(flags: &Flags, answer: &Answer) {
-    if flags.verbose {
-        say_all(&answer.passed_over);
-    } else if !answer.passed_over.is_empty() {
-        let count = answer.passed_over.len();
-        say(&format!(
-            "files of no known kind passed over: {count} (--verbose names them)"
-        ));
-    }
-}
-
-fn reading(flags: &Flags, config: &Resolved, settings: &Settings) -> Reading {
-    Reading {
-        ports: settings.ports.clone(),
-        zone: zone(config),
-        decoder: Decoder::new(flags.counting.tags()).watching(settings.ports.as_slice()),
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
-    }
-}
-
-/// A folder in which nothing was of a known kind is an error of its own.
-fn folders_without_logs<'a>(
-    flags: &'a Flags,
-    answer: &'a Answer,
-) -> impl Iterator<Item = InputError> + 'a {
-    let has_input = |folder: &Path| {
-        let was_read = answer
-            .outcomes
-            .iter()
-            .any(|o| Path::new(&o.name).starts_with(folder));
-        was_read || answer.errors.iter().any(|e| e.is_within(folder))
-    };
-    flags
-        .inputs
-        .iter()
-        .filter(move |path| path.is_dir() && !has_input(path))
-        .map(|path| InputError::NothingInside {
-            name: Location::Named(path.clone()).name(),
-        })
 }
 
 fn print(flags: &Flags, config: &Resolved, report: &Report) -> anyhow::Result<()> {

@@ -22,7 +22,7 @@ const MAX_GROUPS: usize = 64;
 /// Groups kept from one second to the next.
 const MAX_KEPT: usize = 48;
 /// Room that is made at once.
-const GROWTH: usize = 4;
+const GROWTH: usize = 2;
 
 /// A group and when it was used, in seconds of the device's own time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -122,6 +122,15 @@ impl Detectors {
         self.novelty.scores(self.elapsed.at(now), &settings.novelty)
     }
 
+    /// Has the device know `group`, which it used last at `time`: of before it is judged. To be told in the
+    /// order of those times.
+    pub fn know(&mut self, group: Group, time: Timestamp) {
+        let second = self.elapsed.note(time);
+        if self.groups.is_new(&[group], second) {
+            self.novelty.know();
+        }
+    }
+
     /// How long ago the device first used `group`, where it has known it since; at its latest attempt.
     pub fn used_for(&self, group: Group) -> Option<Duration> {
         self.groups.used_for(group, self.elapsed.seconds())
@@ -160,7 +169,11 @@ impl Detectors {
 
     /// Bytes that it takes, with what it has on the heap.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.groups.heap() + self.burst.heap() + self.volume.heap()
+        size_of::<Self>()
+            + self.groups.heap()
+            + self.novelty.heap()
+            + self.burst.heap()
+            + self.volume.heap()
     }
 }
 

@@ -58,8 +58,8 @@ fn grained(score: f64) -> f64 {
 pub(super) struct Novelty {
     fast: Excursion,
     slow: Excursion,
-    /// Where a question for mail servers was heard.
-    lookups: Option<Excursion>,
+    /// Where a question for mail servers was heard, which few devices ask.
+    lookups: Option<Box<Excursion>>,
     /// New groups so far.
     groups: u32,
     /// Those of them in the second of the last one.
@@ -130,6 +130,11 @@ impl Excursion {
 }
 
 impl Novelty {
+    /// Takes a group that was new before the device is judged: it is none of the first any more.
+    pub(super) fn know(&mut self) {
+        self.groups = self.groups.saturating_add(1);
+    }
+
     /// Takes a new group at `second`.
     fn new_group(&mut self, second: u32, parameters: &Parameters) {
         let others = if self.fast.at == second {
@@ -238,7 +243,7 @@ impl Novelty {
         let (excursion, normal) = match pace {
             Pace::Fast => (Some(&self.fast), parameters.fast.normal),
             Pace::Slow => (Some(&self.slow), parameters.slow.normal),
-            Pace::Lookups => (self.lookups.as_ref(), parameters.fast.normal),
+            Pace::Lookups => (self.lookups.as_deref(), parameters.fast.normal),
         };
         let excursion = excursion?;
         let took = second.saturating_sub(excursion.since);
@@ -256,6 +261,11 @@ impl Novelty {
             pace: Some(pace),
             normal_per_day: Some(normal),
         })
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn heap(&self) -> usize {
+        self.lookups.as_deref().map_or(0, size_of_val)
     }
 
     /// Begins at zero.

@@ -38,7 +38,7 @@ impl Threshold {
         }
         if self.events.len() == self.events.capacity() {
             // Doubling would leave half of it empty in every device.
-            self.events.reserve_exact(self.events.len() / 4 + 4);
+            self.events.reserve_exact(self.events.len() / 4 + 2);
         }
         self.events.push_back(now);
         let first = *self.events.front()?;

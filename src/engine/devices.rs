@@ -4,6 +4,7 @@ mod allowed;
 mod ttls;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
@@ -12,11 +13,12 @@ use super::DeviceState;
 use super::OutcomeCounts;
 use super::attempts::{Change, Seen};
 use super::destinations::Destinations;
+use super::past::PastDevice;
 use super::roles::{Role, RoleEvidence};
 use crate::attribution::identity::Identity;
 use crate::detection::{Contact, Detectors, Smarthosts};
 use crate::model::{
-    DeviceBasis, DeviceId, DeviceKey, Finding, Group, Interface, Mac, Observation, Timestamp,
+    DeviceBasis, DeviceId, DeviceKey, Finding, Group, Interface, Mac, Observation, Pace, Timestamp,
     Verdict,
 };
 use crate::settings::{Limits, Settings};
@@ -300,6 +302,35 @@ impl Device {
         self.findings = state.findings;
         self.detectors = state.detectors;
         self.detectors.forget_after(from.time);
+    }
+
+    /// Whether its latest attempt was the first that it made to `group`, as far as it remembers: in that
+    /// second.
+    pub fn is_new(&self, group: Group) -> bool {
+        self.detectors.used_for(group) == Some(Duration::ZERO)
+    }
+
+    /// The scores of `novelty` at `now`, a time that inputs bear, each with the threshold at which it speaks.
+    pub fn scores(
+        &self,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> [(Pace, f64, f64); Pace::ALL.len()] {
+        self.detectors.scores(settings, now)
+    }
+
+    /// Knows `group`, which it used last at that time.
+    pub(super) fn know(&mut self, group: Group, last: Timestamp) {
+        self.detectors.know(group, last);
+    }
+
+    /// Is what an earlier run knew it as.
+    pub(super) fn be(&mut self, past: &PastDevice) {
+        if self.addresses != past.addresses {
+            self.addresses.clone_from(&past.addresses);
+            self.allowance.is_renamed = true;
+        }
+        self.ttls.is_shared = past.is_shared;
     }
 
     /// How much is lost with it.

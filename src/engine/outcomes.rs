@@ -289,7 +289,7 @@ impl Engine {
         }
     }
 
-    fn respond_to(&mut self, change: &Change, tuple: Tuple, response: Option<Response>) {
+    pub(super) fn respond_to(&mut self, change: &Change, tuple: Tuple, response: Option<Response>) {
         let bytes = response
             .and_then(|response| response.bytes)
             .filter(|_| change.has_bytes);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::Ipv6Net;
 
@@ -92,6 +93,38 @@ impl fmt::Display for DeviceKey {
     }
 }
 
+/// The text is no device's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a device's id")]
+pub struct ParseDeviceKeyError;
+
+/// As [`Display`](fmt::Display) writes it; an interface whose name is no UTF-8 does not come back.
+impl FromStr for DeviceKey {
+    type Err = ParseDeviceKeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        if let Ok(mac) = text.parse() {
+            return Ok(Self::Mac(mac));
+        }
+        if let Ok(network) = text.parse() {
+            return Ok(Self::Prefix(network));
+        }
+        let (interface, own) = text.rsplit_once('/').ok_or(ParseDeviceKeyError)?;
+        if interface.is_empty() {
+            return Err(ParseDeviceKeyError);
+        }
+        let interface = Interface::new(interface.as_bytes());
+        match (own.parse(), own.parse()) {
+            (Ok(mac), _) => Ok(Self::Station(interface, mac)),
+            (_, Ok(address)) => Ok(Self::Host(interface, address)),
+            _ => Err(ParseDeviceKeyError),
+        }
+    }
+}
+
 /// Why a source is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Spoof {
@@ -111,5 +144,35 @@ impl fmt::Display for Spoof {
             Self::OffLink => "the address does not belong behind this interface",
             Self::NobodysAddress => "nobody answers for the address",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_comes_back_as_it_was_written() {
+        let address: IpAddr = [192, 168, 1, 7].into();
+        let mac = Mac([2, 0, 0, 0, 0, 7]);
+        for key in [
+            DeviceKey::Address(address),
+            DeviceKey::Address("2001:db8::7".parse().unwrap()),
+            DeviceKey::Mac(mac),
+            DeviceKey::Station(Interface::new(b"eth1.10"), mac),
+            DeviceKey::Station(Interface::new(b"a/b"), mac),
+            DeviceKey::Host(Interface::new(b"wg0"), address),
+            DeviceKey::Host(Interface::new(b"wg0"), "fd00::7".parse().unwrap()),
+            DeviceKey::Prefix("2001:db8:1:2::/64".parse().unwrap()),
+        ] {
+            assert_eq!(key.to_string().parse(), Ok(key));
+        }
+        for bad in ["", "desk", "eth1/", "/02:00:00:00:00:07", "eth1/desk"] {
+            assert_eq!(
+                bad.parse::<DeviceKey>(),
+                Err(ParseDeviceKeyError),
+                "{bad:?}"
+            );
+        }
     }
 }

@@ -15,7 +15,7 @@ mod time;
 
 pub use address::{Group, Interface, Mac, Networks, ParseMacError};
 pub use attempt::{Direction, Scope, Tuple};
-pub use device::{DeviceBasis, DeviceId, DeviceKey, Spoof};
+pub use device::{DeviceBasis, DeviceId, DeviceKey, ParseDeviceKeyError, Spoof};
 pub use finding::{Confidence, Detector, Finding, Pace, Verdict};
 pub use health::{LossKind, Notice, Process, SourceName};
 pub use network::{Held, Link, LocalAddress, Neighbour, Route, Topology};

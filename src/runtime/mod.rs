@@ -9,7 +9,9 @@ mod offline;
 mod progress;
 mod replay;
 mod simulate;
+mod trial;
 
-pub(crate) use offline::{Answer, Offline};
+pub(crate) use offline::{Offline, Read};
 pub(crate) use replay::{Replayed, replay};
 pub(crate) use simulate::simulate;
+pub(crate) use trial::Trial;

@@ -7,7 +7,7 @@ use super::merge::Merge;
 use super::progress::Progress;
 use crate::attribution::leases::LeaseBook;
 use crate::engine::{self, Engine};
-use crate::model::Timestamp;
+use crate::model::{Evidence, Timestamp};
 use crate::settings::Settings;
 use crate::source::{Input, InputError, Location, Outcome, Pending, Reading, Stream};
 
@@ -27,6 +27,13 @@ pub(crate) struct Offline {
 pub(crate) struct Answer {
     /// The engine, with all that it knows.
     pub(crate) engine: Engine,
+    /// What was read.
+    pub(crate) read: Read,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
     /// Each input that was read, in the order in which they were given.
     pub(crate) outcomes: Vec<Outcome>,
     /// Inputs that could not be read.
@@ -36,9 +43,31 @@ pub(crate) struct Answer {
 }
 
 impl Offline {
-    /// Reads everything; `seed` is for the engine's tables.
-    pub(crate) fn run(mut self, settings: Settings, now: Timestamp, seed: u64) -> Answer {
+    /// Reads everything; `seed` is for the engine's tables. The engine is shown to `observe` after each
+    /// input.
+    pub(crate) fn run(
+        mut self,
+        settings: Settings,
+        now: Timestamp,
+        seed: u64,
+        mut observe: impl FnMut(&Engine),
+    ) -> Answer {
         let leases = std::mem::take(&mut self.leases);
+        let mut engine = Engine::new(settings, leases, seed);
+        let read = self.read(now, |evidence, is_late, reached| {
+            engine.handle(engine::Input::told(evidence, is_late), reached);
+            observe(&engine);
+        });
+        Answer { engine, read }
+    }
+
+    /// Reads everything, and hands each record to `take` in the order of time, with whether it came too
+    /// late to be put in order, and the time up to which everything has been handed in.
+    pub(crate) fn read(
+        self,
+        now: Timestamp,
+        mut take: impl FnMut(Evidence, bool, Timestamp),
+    ) -> Read {
         let mut errors = Vec::new();
         let mut passed_over = Vec::new();
         let inputs = self.open(now, &mut errors, &mut passed_over);
@@ -67,11 +96,10 @@ impl Offline {
             .collect();
         let mut merge = Merge::new(waiting);
         let mut open = |pending: Pending| pending.start(&self.reading);
-        let mut engine = Engine::new(settings, leases, seed);
         let mut reached = Timestamp::from_micros(i64::MIN);
         while let Some((evidence, is_late)) = merge.next(&mut open) {
             reached = reached.max(evidence.time());
-            engine.handle(engine::Input::told(evidence, is_late), reached);
+            take(evidence, is_late, reached);
         }
         progress.finish();
         let mut outcomes: Vec<Outcome> = merge
@@ -81,8 +109,7 @@ impl Offline {
             .collect();
         outcomes.sort_by_key(|outcome| order.iter().position(|(name, _)| *name == outcome.name));
         sort_out(&mut outcomes, &order, &mut errors, &mut passed_over);
-        Answer {
-            engine,
+        Read {
             outcomes,
             errors,
             passed_over,

@@ -1,6 +1,7 @@
 //! The flags of the command line: parsed as they are given, then resolved with the time and the
 //! zone into [`Settings`].
 
+pub mod backtest;
 pub mod config;
 pub mod doctor;
 pub mod history;
@@ -58,6 +59,8 @@ pub enum Verb {
     Doctor(doctor::Doctor),
     /// Run a recorded watch again: the same inputs, and the same events.
     Replay(Replay),
+    /// Show whom other settings would have blocked, when, and what would have got out: over last week's history, or files.
+    Backtest(Box<backtest::Backtest>),
     /// The configuration: what holds, and where it came from; and whether a file is right.
     Config(config::Config),
     /// Name the devices that were behind a public address at a time: the answer to an abuse mail.
@@ -78,6 +81,7 @@ seen (late records, losses, no right to read, a LAN that claims nobody).
 Examples:
   smtpwatch report
   smtpwatch report --leases /var/lib/misc/dnsmasq.leases /var/log/messages*
+  smtpwatch report --device 192.168.1.23 /var/log/messages
   journalctl -k -o short-iso | smtpwatch report -
   smtpwatch report --since yesterday --lan 198.51.100.0/24 /var/log"
 )]
@@ -111,6 +115,10 @@ pub struct Report {
     /// Zone of stamps that name none, and of the times shown [default: the system's].
     #[arg(long, value_name = "ZONE")]
     timezone: Option<Zone>,
+    /// Show the evidence about one device: its attempts, the networks it used, its scores and what decided. An id, an
+    /// address, a MAC or a name.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
     /// Rows of the table, and destinations shown for a device.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,

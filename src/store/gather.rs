@@ -433,6 +433,17 @@ impl Gatherer {
                 totals.evicted_attempts,
                 before.evicted_attempts,
             ),
+            ("mail lookups", totals.mail_lookups, before.mail_lookups),
+            (
+                "evicted lookups",
+                totals.evicted_lookups,
+                before.evicted_lookups,
+            ),
+            (
+                "unmerged groups",
+                totals.unmerged_groups,
+                before.unmerged_groups,
+            ),
         ] {
             if now > then {
                 self.lose(minute, ENGINE, kind, now - then);

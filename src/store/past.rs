@@ -340,6 +340,9 @@ impl<'a> Reading<'a> {
                 (ENGINE, "outside window") => totals.outside_window = events,
                 (ENGINE, "evicted devices") => totals.evicted_devices = events,
                 (ENGINE, "evicted attempts") => totals.evicted_attempts = events,
+                (ENGINE, "mail lookups") => totals.mail_lookups = events,
+                (ENGINE, "evicted lookups") => totals.evicted_lookups = events,
+                (ENGINE, "unmerged groups") => totals.unmerged_groups = events,
                 _ => self.lost.push(Lost {
                     source,
                     kind,

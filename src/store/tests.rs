@@ -5,6 +5,7 @@ mod migration;
 mod packing;
 mod people;
 mod reading;
+mod reliving;
 mod retention;
 
 use std::fs;

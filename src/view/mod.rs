@@ -3,12 +3,14 @@
 //!
 //! Whatever came from the network or from a log is escaped for the place where it is shown.
 
+mod backtest;
 mod config;
 mod csv;
 mod devices;
 mod diagnosis;
 mod escape;
 pub(crate) mod event;
+mod evidence;
 mod explain;
 mod grid;
 mod json;
@@ -26,10 +28,12 @@ use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 
+pub(crate) use backtest::{Backtest, Tried};
 pub(crate) use config::Configuration;
 pub(crate) use devices::Devices;
 pub(crate) use diagnosis::{Check, Diagnosis, Status as CheckStatus};
 pub(crate) use escape::terminal as for_terminal;
+pub(crate) use evidence::Evidence;
 pub(crate) use explain::{Explainer, explain_leases};
 pub(crate) use live::LiveView;
 pub(crate) use notice::told;
@@ -52,7 +56,10 @@ pub(crate) struct Layout {
 
 /// Prints `report` for people.
 pub(crate) fn table(report: &Report, layout: &Layout, to: &mut dyn Write) -> io::Result<()> {
-    table::write(report, layout, to)
+    match &report.device {
+        Some(evidence) => evidence.table(layout, to),
+        None => table::write(report, layout, to),
+    }
 }
 
 /// Prints `report` as JSON.
@@ -60,7 +67,10 @@ pub(crate) fn json(report: &Report, to: &mut dyn Write) -> io::Result<()> {
     json::write(report, to)
 }
 
-/// Prints the devices of `report` as CSV.
+/// Prints the devices of `report` as CSV; the attempts of the one that was asked for.
 pub(crate) fn csv(report: &Report, to: &mut dyn Write) -> io::Result<()> {
-    csv::write(report, to)
+    match &report.device {
+        Some(evidence) => evidence.csv(to),
+        None => csv::write(report, to),
+    }
 }

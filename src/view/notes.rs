@@ -1,7 +1,7 @@
 //! What limits an answer, said in notes for standard error, and in the exit status.
 
 use super::notice::{self, millis};
-use crate::engine::{Advice, Engine, RulesHealth, SourceHealth, Spoofer, grouped};
+use crate::engine::{Advice, Engine, RulesHealth, SourceHealth, Spoofer, Totals, grouped};
 use crate::model::{Direction, MICROS_PER_SECOND, Scope, SourceName, Timestamp, Verdict};
 use crate::source::Outcome;
 use crate::store::Past;
@@ -106,6 +106,7 @@ impl Notes {
                 totals.evicted_attempts
             ));
         }
+        notes.names(&totals);
         notes
     }
 
@@ -181,6 +182,7 @@ impl Notes {
                 totals.evicted_devices
             ));
         }
+        notes.names(totals);
         if past.unreadable > 0 {
             notes.blind(format!(
                 "{} rows of the history cannot be read by this version",
@@ -188,6 +190,24 @@ impl Notes {
             ));
         }
         notes
+    }
+
+    /// What the DNS told and there was no room for.
+    fn names(&mut self, totals: &Totals) {
+        if totals.evicted_lookups > 0 {
+            self.say(format!(
+                "{} questions for mail servers (MX) were forgotten before their device was seen: a bot that asks may be \
+                 found later",
+                totals.evicted_lookups
+            ));
+        }
+        if totals.unmerged_groups > 0 {
+            self.say(format!(
+                "{} times there was no room to note that the DNS names a destination group as one service with others: \
+                 it counts as a service of its own",
+                totals.unmerged_groups
+            ));
+        }
     }
 
     /// A source of a live run.
@@ -373,4 +393,24 @@ fn wrong_lan(advice: &Advice) -> String {
          with --direction all, to count every source)",
         advice.outside, advice.inside
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_dns_told_and_was_forgotten_is_said_and_blinds_nobody() {
+        let mut notes = Notes::default();
+        let mut totals = Totals::default();
+        totals.mail_lookups = 7;
+        notes.names(&totals);
+        assert!(notes.lines.is_empty());
+        totals.evicted_lookups = 41;
+        totals.unmerged_groups = 1_203;
+        notes.names(&totals);
+        assert!(!notes.is_blind);
+        assert_eq!(notes.lines.len(), 2);
+        assert!(notes.lines[0].contains("41 questions") && notes.lines[1].contains("1203 times"));
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::evidence::Evidence;
 use super::notes::Notes;
 use super::proposals::{self, Proposal};
 use crate::engine::{self, Engine, Facts, OutcomeCounts, SourceHealth, Spoofer};
@@ -35,6 +36,9 @@ pub(crate) struct Report {
     pub(super) totals: Totals,
     /// Each device, the worst first.
     pub(super) devices: Vec<ReportDevice>,
+    /// The evidence about the device that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) device: Option<Evidence>,
     /// Stations that used addresses that are not theirs; evidence against nobody.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     spoofed: Vec<ReportSpoofer>,
@@ -109,6 +113,12 @@ pub(super) struct Totals {
     evicted_attempts: u64,
     /// Answers that came before their SYN, and for which there was no room.
     evicted_responses: u64,
+    /// Questions for mail servers (MX) that inside addresses asked.
+    mail_lookups: u64,
+    /// Those for which there was no room until their device was seen.
+    evicted_lookups: u64,
+    /// How often there was no room for a destination group that is one service with others.
+    unmerged_groups: u64,
 }
 
 /// Packets and attempts.
@@ -231,11 +241,11 @@ impl Outcomes {
 }
 
 #[derive(Debug, Serialize)]
-struct ReportFinding {
+pub(super) struct ReportFinding {
     detector: String,
     score: f64,
     threshold: f64,
-    at: String,
+    pub(super) at: String,
     at_attempt: u64,
     confidence: Confidence,
     new_groups: u32,
@@ -368,6 +378,7 @@ impl Report {
             inputs,
             totals,
             devices,
+            device: None,
             spoofed: known.spoofed,
             proposed: proposals::line(&proposals, known.settings),
             proposals,
@@ -480,6 +491,9 @@ impl Totals {
             evicted_devices: totals.evicted_devices,
             evicted_attempts: totals.evicted_attempts,
             evicted_responses: totals.evicted_responses,
+            mail_lookups: totals.mail_lookups,
+            evicted_lookups: totals.evicted_lookups,
+            unmerged_groups: totals.unmerged_groups,
         }
     }
 }
@@ -577,7 +591,18 @@ impl ReportDevice {
 }
 
 impl ReportFinding {
-    fn new(finding: &Finding) -> Self {
+    /// In a few words: who says so, and by what.
+    pub(super) fn told(&self) -> String {
+        let clock = self
+            .pace
+            .map_or_else(String::new, |pace| format!(" ({pace})"));
+        format!(
+            "{}{clock}: score {:.1} >= {:.1} at attempt {}; confidence {}",
+            self.detector, self.score, self.threshold, self.at_attempt, self.confidence
+        )
+    }
+
+    pub(super) fn new(finding: &Finding) -> Self {
         Self {
             detector: finding.detector.to_string(),
             score: finding.score,

@@ -50,14 +50,7 @@ pub(crate) fn examine(config: &Resolved, now: Timestamp) -> Vec<Check> {
     checks.extend(gateway::Facts::gather(&topology, &survey).judge());
     checks.extend(firewall::Facts::gather(&survey, &status, &wanted.ports).judge());
     checks.extend(
-        sources::Facts::gather(
-            &topology,
-            &survey,
-            rights,
-            status.as_ref().ok(),
-            wanted.group,
-        )
-        .judge(),
+        sources::Facts::gather(&topology, &survey, rights, status.as_ref().ok(), wanted).judge(),
     );
     checks.extend(leases::Facts::gather(inventory, now).judge());
     checks.extend(logs::Facts::gather().judge());

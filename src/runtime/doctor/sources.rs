@@ -14,7 +14,7 @@ use super::{files, listed, saved_of};
 use crate::model::{SourceName, Topology};
 use crate::netfilter::{Status, Survey};
 use crate::ruleset::tracking;
-use crate::settings::rules::ANSWERS_GROUP;
+use crate::settings::config::Config;
 use crate::source::live::{self, LiveError, Options};
 use crate::sys;
 use crate::sys::capabilities::{Capabilities, Capability};
@@ -76,14 +76,23 @@ enum Group {
     Broken(String),
 }
 
+/// The NFLOG group of answers of the DNS.
+#[derive(Clone, Debug)]
+struct Answers {
+    number: u16,
+    /// Whether the configuration has the watch read it.
+    is_wanted: bool,
+    /// Who else than a watch reads it.
+    taken_by: Option<String>,
+}
+
 /// What is known of it.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
     /// The NFLOG group of the rules.
     number: u16,
     group: Group,
-    /// Who else than a watch reads the group of answers of the DNS.
-    answers_taken_by: Option<String>,
+    answers: Answers,
     /// Whether /dev/kmsg can be read, else why not.
     ring: Result<(), String>,
     /// Whether the ring buffer holds what rules log in this network namespace.
@@ -107,7 +116,7 @@ impl Facts {
         survey: &Survey,
         rights: Option<Capabilities>,
         status: Option<&Status>,
-        number: u16,
+        wanted: &Config,
     ) -> Self {
         let on = |name: &str| files::is_on(&format!("net/netfilter/{name}"));
         let saved = saved_of(survey, None);
@@ -116,9 +125,13 @@ impl Facts {
         // Told to whoever listens: 2 is on demand, and 0 never.
         let events = on("nf_conntrack_events");
         Self {
-            number,
+            number: wanted.group,
             group: group(status),
-            answers_taken_by: answers_taken_by(),
+            answers: Answers {
+                number: wanted.dns_group,
+                is_wanted: wanted.dns_listen,
+                taken_by: taken_by(wanted.dns_group),
+            },
             ring: ring(),
             // The setting that lets other namespaces log is the first namespace's alone.
             logs_here: on("nf_log_all_netns").is_some(),
@@ -187,18 +200,36 @@ impl Facts {
 
     fn answers(&self) -> Check {
         const ID: &str = "sources.dns";
-        match (&self.answers_taken_by, self.conntrack) {
-            (Some(by), _) => Check::warn(
+        let Answers {
+            number,
+            is_wanted,
+            ref taken_by,
+        } = self.answers;
+        let advice = format!(
+            "give another group in the configuration: [dns] group = {}",
+            number.wrapping_add(1)
+        );
+        match (taken_by, is_wanted, self.conntrack) {
+            (Some(by), true, _) => Check::warn(
                 ID,
-                format!("NFLOG group {ANSWERS_GROUP}, for answers of the DNS, is taken by {by}"),
-                "where dns.listen is wanted, give another group: [dns] group = N",
+                format!("NFLOG group {number}, for answers of the DNS, is taken by {by}"),
+                advice,
             ),
-            (None, None) => Check::ok(
+            (Some(by), false, _) => Check::warn(
+                ID,
+                format!("NFLOG group {number}, for answers of the DNS, is taken by {by}"),
+                format!("where dns.listen is wanted, {advice}"),
+            ),
+            (None, true, _) => Check::ok(
+                ID,
+                format!("answers of the DNS can be read by NFLOG group {number}"),
+            ),
+            (None, false, None) => Check::ok(
                 ID,
                 "answers of the DNS can be read where the configuration says dns.listen; \
                  the rule loads connection tracking, which is not there yet",
             ),
-            (None, Some(_)) => Check::ok(
+            (None, false, Some(_)) => Check::ok(
                 ID,
                 "answers of the DNS can be read where the configuration says dns.listen",
             ),
@@ -311,9 +342,9 @@ fn group(status: Option<&Status>) -> Group {
     }
 }
 
-/// A program other than a watch that reads the group of answers of the DNS.
-fn answers_taken_by() -> Option<String> {
-    let reader = sys::nflog::holder(ANSWERS_GROUP)?;
+/// A program other than a watch that reads `group`.
+fn taken_by(group: u16) -> Option<String> {
+    let reader = sys::nflog::holder(group)?;
     match reader.process {
         Some((_, name)) if name == "smtpwatch" => None,
         _ => Some(reader.to_string()),
@@ -361,7 +392,11 @@ mod tests {
         Facts {
             number: 25,
             group: Group::Free,
-            answers_taken_by: None,
+            answers: Answers {
+                number: 26,
+                is_wanted: false,
+                taken_by: None,
+            },
             ring: Ok(()),
             logs_here: true,
             capture: Ok(()),
@@ -401,9 +436,21 @@ mod tests {
         assert_eq!(of(id, |it| it.group = taken(false)), Warn);
         assert_eq!(of(id, |it| it.group = Group::NotPermitted), Warn);
         assert_eq!(of(id, |it| it.group = Group::Broken("no".to_owned())), Fail);
+    }
+
+    #[test]
+    fn the_group_of_answers_is_the_configured_one() {
         let by = Some("netlink port 7".to_owned());
-        assert_eq!(of("sources.dns", |it| it.answers_taken_by = by), Warn);
+        assert_eq!(of("sources.dns", |it| it.answers.taken_by = by), Warn);
         assert_eq!(of("sources.dns", |it| it.conntrack = None), Fine);
+        let mut facts = good();
+        facts.answers.number = 4_321;
+        facts.answers.is_wanted = true;
+        let said = |facts: &Facts| format!("{:?}", facts.answers());
+        assert!(said(&facts).contains("by NFLOG group 4321"));
+        facts.answers.taken_by = Some("netlink port 7".to_owned());
+        let taken = said(&facts);
+        assert!(taken.contains("group 4321, for answers") && taken.contains("group = 4322"));
     }
 
     #[test]
