@@ -233,18 +233,105 @@ fn segment(from_lan: bool, port: u16, flags: u8, sequence: u32, acknowledgment: 
 
 /// A capture of IP packets at these seconds.
 fn capture(packets: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    let packets = packets.iter();
+    let stamped = packets.map(|(second, packet)| (second * 1_000_000, packet.clone()));
+    capture_of(101, stamped)
+}
+
+/// A capture of packets of that link type at these microseconds.
+fn capture_of(link: u32, packets: impl Iterator<Item = (u32, Vec<u8>)>) -> Vec<u8> {
     let mut file = 0xa1b2_c3d4_u32.to_le_bytes().to_vec();
-    file.extend([
-        2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 101, 0, 0, 0,
-    ]);
-    for (second, packet) in packets {
+    file.extend([2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0]);
+    file.extend(link.to_le_bytes());
+    for (micros, packet) in packets {
         let length = u32::try_from(packet.len()).unwrap();
-        for number in [1_773_149_673 + second, 0, length, length] {
+        let (second, micros) = (1_773_149_673 + micros / 1_000_000, micros % 1_000_000);
+        for number in [second, micros, length, length] {
             file.extend(number.to_le_bytes());
         }
         file.extend(packet);
     }
     file
+}
+
+/// A bot and a desk on one LAN, to the microsecond: when, who, from which port, and to which group.
+fn morning() -> Vec<(u32, u8, u16, u8)> {
+    let turns = (0..30_u8).flat_map(|turn| {
+        let micros = u32::from(turn) * 47_654_321;
+        let port = 4_000 + u16::from(turn);
+        [(micros, 23, port, turn), (micros + 333, 10, port, turn % 5)]
+    });
+    turns.collect()
+}
+
+/// A frame's attribute for NFLOG, as the kernel on this machine writes it.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(value.len() + 4).unwrap();
+    let mut bytes = [length.to_le_bytes(), kind.to_le_bytes()].concat();
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// Elapsed time counts in whole seconds, so that the text has all that decides.
+#[test]
+fn frames_nflog_and_text_of_one_morning_give_the_same_scores_to_the_last_bit() {
+    let syn = |who, port, group| {
+        let mut packet = segment(true, port, 0x02, u32::from(port), 0);
+        packet[15] = who;
+        packet[18] = group;
+        packet
+    };
+    let morning = morning();
+    let frames = morning.iter().map(|&(micros, who, port, group)| {
+        let link = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, who, 8, 0];
+        (micros, [link, syn(who, port, group)].concat())
+    });
+    let nflog = morning.iter().map(|&(micros, who, port, group)| {
+        let hardware = attribute(8, &[0, 6, 0, 0, 2, 0, 0, 0, 0, who, 0, 0]);
+        let payload = attribute(9, &syn(who, port, group));
+        (micros, [vec![2, 0, 0, 5], hardware, payload].concat())
+    });
+    let lines = morning.iter().map(|&(micros, who, port, group)| {
+        let stamp = jiff::Timestamp::from_second(1_773_149_673 + i64::from(micros / 1_000_000));
+        format!(
+            "{} gw kernel: [1.0] SMTP IN=lan0 OUT=wan0 MAC=02:00:00:00:00:01:02:00:00:00:00:{who:02x}:08:00 \
+             SRC=192.168.1.{who} DST=203.0.{group}.9 LEN=40 TOS=0x00 PREC=0x00 TTL=63 ID=0 PROTO=TCP SPT={port} \
+             DPT=25 WINDOW=64240 RES=0x00 SYN URGP=0\n",
+            stamp.unwrap()
+        )
+    });
+    let told = |input: Vec<u8>| {
+        let mut command = smtpwatch(&["report", "--json", "-"]);
+        let answer = json(&command.write_stdin(input).output().unwrap());
+        let devices = answer["devices"].as_array().unwrap().iter();
+        devices
+            .map(|device| {
+                let findings = device["findings"].as_array().unwrap().iter();
+                let said = findings.map(|it| {
+                    let second = it["at"].as_str().unwrap()[..19].to_owned();
+                    let score = it["score"].as_f64().unwrap().to_bits();
+                    (
+                        it["detector"].to_string(),
+                        score,
+                        it["at_attempt"].as_u64(),
+                        second,
+                    )
+                });
+                let who = device["addresses"][0].to_string();
+                (who, device["verdict"].to_string(), said.collect::<Vec<_>>())
+            })
+            .collect::<Vec<_>>()
+    };
+    let frames = told(capture_of(1, frames));
+    assert_eq!(frames, told(capture_of(239, nflog)));
+    assert_eq!(frames, told(lines.collect::<String>().into_bytes()));
+    let verdicts: Vec<_> = frames
+        .iter()
+        .map(|(_, verdict, _)| verdict.as_str())
+        .collect();
+    assert_eq!(verdicts, ["\"infected\"", "\"normal\""]);
+    assert_eq!(frames[0].2[0].2, Some(8));
 }
 
 #[test]

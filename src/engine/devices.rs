@@ -616,7 +616,8 @@ impl Devices {
         place
     }
 
-    /// The same among those that nobody confirms; it is one of them no longer.
+    /// The same among those that nobody confirms; it is one of them no longer. Who completed a handshake was
+    /// answered, which nobody who is made up is, whatever is found about him.
     fn least_missed_loose(&mut self) -> Option<usize> {
         let mut least: Option<(usize, _)> = None;
         for _ in 0..EVICTION_SAMPLE {
@@ -630,7 +631,7 @@ impl Devices {
                 least = least.filter(|(at, _)| *at < self.loose.len());
                 continue;
             }
-            let says = device.says();
+            let says = (device.completed > 0, device.says());
             if least.as_ref().is_none_or(|(_, known)| says < *known) {
                 least = Some((self.loose_hand, says));
             }

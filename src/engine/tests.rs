@@ -502,29 +502,149 @@ fn replayed(syns: usize, isn: bool) -> Engine {
     run(Settings::default(), all)
 }
 
+/// What was said of each device, and the bits of its scores at `end`.
+fn told(engine: &Engine, end: i64) -> Vec<(DeviceKey, u64, [u64; 3], Vec<Finding>)> {
+    let end = Timestamp::from_seconds(end);
+    let devices = engine.devices();
+    devices
+        .map(|(id, device)| {
+            let detectors = engine.device_state(id).unwrap().detectors;
+            let scores = detectors.scores(engine.settings(), end);
+            let bits = scores.map(|(_, score, _)| score.to_bits());
+            (device.key, device.attempts, bits, device.findings.clone())
+        })
+        .collect()
+}
+
 /// Invariant: repeated SYNs change no bit of a score, with sequence numbers and without.
 #[test]
 fn however_often_a_syn_is_repeated_the_scores_are_the_same() {
-    let told = |engine: &Engine| -> Vec<_> {
-        let end = Timestamp::from_seconds(5_000);
-        engine
-            .devices()
-            .map(|(id, device)| {
-                let detectors = engine.device_state(id).unwrap().detectors;
-                let scores = detectors.scores(engine.settings(), end);
-                let bits = scores.map(|(_, score, _)| score.to_bits());
-                (device.key, device.attempts, bits, device.findings.clone())
-            })
-            .collect()
-    };
-    let once = told(&replayed(1, false));
+    let once = told(&replayed(1, false), 5_000);
     assert!(once.iter().any(|(.., findings)| !findings.is_empty()));
     assert!(once.iter().any(|(_, _, bits, _)| bits[0] != 0));
     for syns in [1, 3, 7, 11] {
         for isn in [false, true] {
-            assert_eq!(told(&replayed(syns, isn)), once, "{syns} SYNs");
+            assert_eq!(told(&replayed(syns, isn), 5_000), once, "{syns} SYNs");
         }
     }
+}
+
+/// An hour of the day after that of [`a_day`].
+const NEXT_DAY: i64 = 90_000;
+
+/// A day of a printer, of somebody who meets a new server now and then, and of a bot that begins at noon, to
+/// the microsecond.
+fn a_day() -> Vec<Observation> {
+    (0..4_000_u16)
+        .flat_map(|turn| {
+            let printer = syn(0, "192.168.1.10", 2_000 + turn, MX);
+            let group = format!("198.51.{}.1", turn / 400);
+            let person = (turn % 40 == 7).then(|| syn(0, "192.168.1.11", 2_000 + turn, &group));
+            let group = format!("203.{}.{}.9", turn % 7, turn % 250);
+            let is_at_work = turn > 2_000 && turn % 9 == 0;
+            let bot = is_at_work.then(|| syn(0, PC, 2_000 + turn, &group));
+            let micros = i64::from(turn) * 43_200_123 / 2;
+            let all = [Some(printer), person, bot].into_iter().flatten();
+            all.map(move |observation| Observation {
+                time: Timestamp::from_seconds(0).plus_micros(micros),
+                ..observation
+            })
+        })
+        .collect()
+}
+
+/// Verdict, scores at the end, and what was said when: detector, at which attempt, in which second.
+type Judged = (Verdict, [f64; 3], Vec<(crate::model::Detector, u64, i64)>);
+
+fn judged(engine: &Engine) -> Vec<Judged> {
+    let said = |findings: Vec<Finding>| {
+        let findings = findings.into_iter();
+        findings
+            .map(|it| (it.detector, it.at_attempt, it.at.as_seconds()))
+            .collect()
+    };
+    let devices = engine.devices().map(|(_, device)| device.verdict());
+    let told = told(engine, NEXT_DAY).into_iter();
+    told.zip(devices)
+        .map(|((_, _, bits, findings), verdict)| {
+            (verdict, bits.map(f64::from_bits), said(findings))
+        })
+        .collect()
+}
+
+/// Invariant: a text of whole seconds without anything else in it says the same as a frame of that second.
+#[test]
+fn sources_of_different_resolution_give_the_same_scores() {
+    let frames = a_day()
+        .into_iter()
+        .zip(0..)
+        .map(|(observation, number)| Observation {
+            isn: Some(number),
+            ip_id: Some(number as u16),
+            mac: Some(crate::model::Mac([2, 0, 0, 0, 0, 1])),
+            ttl: Some(64),
+            interface: Interface::new(b"lan0"),
+            ..observation
+        });
+    let text = a_day().into_iter().map(|observation| Observation {
+        time: Timestamp::from_seconds(observation.time.as_seconds()),
+        ..observation
+    });
+    let frames = judged(&run(Settings::default(), frames));
+    assert_eq!(frames, judged(&run(Settings::default(), text)));
+    let verdicts: Vec<Verdict> = frames.iter().map(|(verdict, ..)| *verdict).collect();
+    assert_eq!(
+        verdicts,
+        [Verdict::Normal, Verdict::Normal, Verdict::Infected]
+    );
+    assert!(frames.iter().any(|(_, scores, _)| scores[0] > 0.0));
+}
+
+/// Invariant: a source's own clock, which is ahead and fast, changes no verdict, and a score by less than 0.01.
+#[test]
+fn sources_with_clocks_of_their_own_agree() {
+    let one = judged(&run(Settings::default(), a_day()));
+    for (ahead, per_million) in [(370_000, 0), (999_999, 40), (-600_001, -25), (5_000_000, 3)] {
+        let by_own = a_day().into_iter().map(|observation| {
+            let micros = observation.time.as_micros();
+            let own = micros + ahead + micros / 1_000_000 * per_million;
+            let time = Timestamp::from_seconds(0).plus_micros(own);
+            Observation {
+                time,
+                ..observation
+            }
+        });
+        let other = judged(&run(Settings::default(), by_own));
+        assert_eq!(one.len(), other.len());
+        for ((verdict, scores, said), (others, their_scores, they_said)) in one.iter().zip(&other) {
+            assert_eq!(verdict, others);
+            // The end is the same for both, so that what the clock has gained counts, too.
+            for (score, theirs) in scores.iter().zip(their_scores) {
+                assert!((score - theirs).abs() < 0.01, "{score} {theirs}");
+            }
+            let attempts = |said: &[(_, u64, _)]| said.iter().map(|it| it.1).collect::<Vec<_>>();
+            assert_eq!(attempts(said), attempts(they_said));
+        }
+    }
+}
+
+/// Invariant: live, the time of day may be set as it likes.
+#[test]
+fn a_time_of_day_that_is_set_changes_no_bit_of_a_score() {
+    const YEAR: i64 = 365 * 86_400 * MICROS_PER_SECOND;
+    let steps = [40 * YEAR, -40 * YEAR, -1_000_000, 86_400_000_000, 0];
+    let mut engine = Engine::new(Settings::default(), LeaseBook::default(), 7);
+    for (turn, observation) in a_day().into_iter().enumerate() {
+        if turn % 20 == 0 {
+            let step = steps[turn / 20 % steps.len()];
+            engine.handle(Input::WallClock(step), observation.time);
+        }
+        engine.handle(Input::Syn(observation), observation.time);
+    }
+    // The state that is asked for is told by the time of day.
+    engine.handle(Input::WallClock(0), Timestamp::from_seconds(NEXT_DAY));
+    let plain = run(Settings::default(), a_day());
+    assert_eq!(told(&engine, NEXT_DAY), told(&plain, NEXT_DAY));
 }
 
 /// Beside somebody who forges addresses, repeats SYNs and walks through a network, nobody else is accused, and

@@ -241,7 +241,7 @@ fn each_bot_is_found_as_soon_as_the_arithmetic_says() {
 
 #[test]
 fn honest_hosts_are_left_alone() {
-    let setting = setting(&["novelty"]);
+    let mut setting = setting(&["novelty"]);
     for (name, hosts) in [
         ("printer", 60),
         ("printer-blocked", 1),
@@ -261,6 +261,13 @@ fn honest_hosts_are_left_alone() {
         assert_eq!((row.found, row.host_days), (0, 28 * hosts), "{name}");
         assert!(row.per_host_day_bound95 < 0.11, "{name}");
     }
+    // Three accounts over nine networks, by the names that the DNS gives them, and without.
+    setting.has_names = true;
+    assert_eq!(rows("byod-3", 60, &setting)[0].found, 0);
+    setting.has_names = false;
+    let row = &rows("byod-3", 300, &setting)[0];
+    println!("byod-3 without names: {} in {}", row.found, row.host_days);
+    assert!(row.found * 1_000 <= row.host_days, "{} found", row.found);
     // What acts as a bot does is taken for one until somebody says what it is.
     for name in ["probe", "mail-server"] {
         assert_eq!(rows(name, 3, &setting)[0].found, 3, "{name}");

@@ -1,5 +1,7 @@
 //! On a gateway, where the network is known: nothing goes to the wrong device.
 
+mod adversary;
+
 use super::*;
 use crate::decode::dhcp_lease;
 use crate::model::{Link, LocalAddress, Mac, Route};
