@@ -256,9 +256,10 @@ impl Core {
         self.has_news = false;
     }
 
-    /// Whether anything was taken since the last tick.
+    /// Whether anything was taken since the last tick, or answers of the DNS come, which are looked into by the
+    /// second.
     pub(super) fn has_news(&self) -> bool {
-        self.has_news || !self.losses.is_empty()
+        self.has_news || !self.losses.is_empty() || self.dns.as_ref().is_some_and(Dns::has_heard)
     }
 
     /// Keeps the history for as long as `retention` says from now on.

@@ -20,6 +20,8 @@ use crate::source::live::dns::{Answers, Heard};
 pub(crate) struct Dns {
     answers: Answers,
     heard: Vec<Heard>,
+    /// Whether anything had come when it was looked the last time.
+    has_heard: bool,
     book: Services,
     waiting: Lookups,
     /// Destinations whose names are to come; no more than are asked for at once.
@@ -33,6 +35,7 @@ impl Dns {
         Self {
             answers,
             heard: Vec::new(),
+            has_heard: false,
             book: Services::new(state.clone()),
             waiting: Lookups::new(state.clone()),
             asked: HashSet::with_hasher(state),
@@ -46,7 +49,9 @@ impl Dns {
         now: Timestamp,
     ) -> Result<Vec<Input>, LiveError> {
         let mut told = Vec::new();
+        let before = self.answers.count();
         let read = self.answers.read(now, &mut self.heard);
+        self.has_heard = self.answers.count() != before;
         for Heard { client, answer } in self.heard.drain(..) {
             // The gateway's own questions, and those of the outside.
             let Some(device) = engine.holder(client, now) else {
@@ -63,6 +68,11 @@ impl Dns {
             }
         }
         read.map(|()| told)
+    }
+
+    /// Whether anything had come when it was looked the last time.
+    pub(super) fn has_heard(&self) -> bool {
+        self.has_heard
     }
 
     /// What is to be known before `observation`, an attempt, is: the questions of its device, and which
