@@ -60,7 +60,7 @@ fn nobody_reads_any_more() {
     for format in ["json", "table"] {
         let start = now();
         let line = format!(
-            "{SMTPWATCH} {} --format {format} --mode observe --quiet | head -1",
+            "{SMTPWATCH} {} --format {format} --mode observe --max-heals 1000 --quiet | head -1",
             arguments(&net)
         );
         let script = format!("set -o pipefail; {line}");
